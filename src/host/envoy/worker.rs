@@ -1,0 +1,347 @@
+//! What a worker's root context and its streams share: the gate, the requests on hold, and the fetches under way.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proxy_wasm::hostcalls::dispatch_http_call;
+use proxy_wasm::types::LogLevel;
+
+use super::abi::{self, LazyFields};
+use super::metrics::Metrics;
+use super::verify::verify_signature;
+use crate::answer::{Decision, DecisionKind};
+use crate::config::Clusters;
+use crate::gate::{Env, Gate, Outcome, Pending, Step};
+use crate::http::Request;
+use crate::provider::{Fetch, FetchFailure, Reply};
+use crate::time::Timestamp;
+use crate::wire::{LEASE_MARGIN, Plan, Record, RecordKey};
+
+/// How many requests a worker holds at a time. One more is answered as if the fetch had failed.
+pub const MAX_WAITING: usize = 1024;
+
+/// How often a worker looks for what is due, in milliseconds …
+const IDLE_TICK: u32 = 1000;
+
+/// … and how often while a fetch waits to be made, or for another worker.
+const BUSY_TICK: u32 = 5;
+
+/// What a stream does in the phases after its request headers.
+#[derive(Default)]
+pub enum Phase {
+    /// Let everything pass.
+    #[default]
+    Untouched,
+    /// On hold: nothing may reach the app.
+    Held,
+    /// Passed: these fields go into the app's response.
+    Passed(Vec<(&'static str, String)>),
+    /// The gate answered.
+    Answered,
+}
+
+pub type SharedPhase = Rc<RefCell<Phase>>;
+
+struct Waiting {
+    pending: Pending,
+    phase: SharedPhase,
+}
+
+/// A fetch that somebody here waits for, or the background.
+struct Flight {
+    fetch: Fetch,
+    /// The call's token, when this worker makes it.
+    call: Option<u32>,
+    /// When those who wait stop waiting.
+    deadline: Timestamp,
+    waiters: Vec<u32>,
+}
+
+impl Flight {
+    fn is_for(&self, fetch: &Fetch) -> bool {
+        self.fetch.endpoint == fetch.endpoint && self.fetch.url == fetch.url
+    }
+}
+
+pub struct Worker {
+    root_id: u32,
+    gate: Gate,
+    record_key: RecordKey,
+    metrics: Metrics,
+    waiting: BTreeMap<u32, Waiting>,
+    flights: Vec<Flight>,
+    tick: u32,
+}
+
+impl Worker {
+    pub fn new(root_id: u32, gate: Gate, record_key: RecordKey) -> Self {
+        let metrics = Metrics::default();
+        Self { root_id, gate, record_key, metrics, waiting: BTreeMap::new(), flights: Vec::new(), tick: 0 }
+    }
+
+    /// A new request: decided at once, or put on hold.
+    pub fn begin(&mut self, stream_id: u32, phase: &SharedPhase) {
+        let method = abi::pseudo_header(abi::HeaderMap::Request, ":method");
+        let authority = abi::pseudo_header(abi::HeaderMap::Request, ":authority");
+        let path = abi::pseudo_header(abi::HeaderMap::Request, ":path");
+        let fields = LazyFields::new(abi::HeaderMap::Request);
+        let request = Request { method: &method, authority: &authority, path: &path, fields: &fields };
+        let now = abi::now();
+        let step = self.gate.begin(&request, Env { now, entropy: &abi::entropy });
+        if let Some(decision) = self.drive(step, stream_id, phase, now) {
+            self.apply(&decision, phase);
+        }
+    }
+
+    /// The stream is gone; what it waited for goes on without it.
+    pub fn forget(&mut self, stream_id: u32) {
+        self.waiting.remove(&stream_id);
+    }
+
+    /// Takes a request as far as it goes: to a decision, or on hold.
+    fn drive(&mut self, mut step: Step, stream_id: u32, phase: &SharedPhase, now: Timestamp) -> Option<Decision> {
+        let env = Env { now, entropy: &abi::entropy };
+        loop {
+            let (pending, outcome) = match step {
+                Step::Done(decision) => return Some(decision),
+                Step::Verify(check, pending) => {
+                    let outcome = verify_signature(&check);
+                    let by = if matches!(outcome, Outcome::Verified(_)) { "host" } else { "software" };
+                    self.metrics.count_signature(by, check.algorithm());
+                    (pending, outcome)
+                }
+                Step::Fetch(fetch, pending) => match self.known_reply(&fetch, now) {
+                    Some(reply) => (pending, Outcome::Fetched(reply)),
+                    None => {
+                        self.hold(stream_id, fetch, pending, phase, now);
+                        return None;
+                    }
+                },
+            };
+            step = self.gate.resume(pending, outcome, env);
+        }
+    }
+
+    /// What can be said about a fetch without making it.
+    fn known_reply(&self, fetch: &Fetch, now: Timestamp) -> Option<Reply> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Some(Reply::failed(fetch, now, FetchFailure::Unreachable));
+        }
+        match self.record(fetch).0.plan(fetch, now) {
+            Plan::Answer(reply) => Some(reply),
+            Plan::Wait | Plan::Lead(_) => None,
+        }
+    }
+
+    fn hold(&mut self, stream_id: u32, fetch: Fetch, pending: Pending, phase: &SharedPhase, now: Timestamp) {
+        phase.replace(Phase::Held);
+        self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone() });
+        self.want(fetch, Some(stream_id), now);
+        self.set_tick();
+    }
+
+    /// Joins the flight for a fetch, or starts one. Calls are only made from the root context's own callbacks
+    /// ([`Self::pump`]): the SDK would lose the answer to a call whose stream is gone.
+    fn want(&mut self, fetch: Fetch, waiter: Option<u32>, now: Timestamp) {
+        match self.flights.iter_mut().find(|flight| flight.is_for(&fetch)) {
+            Some(flight) => {
+                flight.waiters.extend(waiter);
+                if flight.call.is_none() {
+                    flight.fetch.newer_than = flight.fetch.newer_than.max(fetch.newer_than);
+                    flight.fetch.for_unknown_kid |= fetch.for_unknown_kid;
+                }
+            }
+            None => {
+                let deadline = now.plus(fetch.timeout).plus(LEASE_MARGIN);
+                self.flights.push(Flight { fetch, call: None, deadline, waiters: waiter.into_iter().collect() });
+            }
+        }
+    }
+
+    /// Starts what is due, and moves every flight on. Only from the root context's callbacks.
+    pub fn pump(&mut self) {
+        let now = abi::now();
+        for fetch in self.gate.due(now) {
+            self.want(fetch, None, now);
+        }
+        // A reply may call for the next fetch (keys after metadata), which starts in the same round.
+        while let Some((index, reply, led)) = self.next_reply(now) {
+            let flight = self.flights.swap_remove(index);
+            self.land(flight, &reply, led, now);
+            for fetch in self.gate.due(now) {
+                self.want(fetch, None, now);
+            }
+        }
+        self.set_tick();
+    }
+
+    /// Moves flights on until one has a reply. The flag tells whether this worker made the attempt.
+    fn next_reply(&mut self, now: Timestamp) -> Option<(usize, Reply, bool)> {
+        for index in 0..self.flights.len() {
+            let flight = self.flights.get(index)?;
+            if now > flight.deadline {
+                let reply = Reply::failed(&flight.fetch, now, FetchFailure::Timeout);
+                return Some((index, reply, flight.call.is_some()));
+            }
+            if flight.call.is_some() {
+                continue;
+            }
+            let fetch = flight.fetch.clone();
+            let (record, version) = self.record(&fetch);
+            match record.plan(&fetch, now) {
+                Plan::Answer(reply) => return Some((index, reply, false)),
+                Plan::Wait => {}
+                Plan::Lead(record) => {
+                    if self.store(&fetch, &record, version) {
+                        match self.call(&fetch) {
+                            Some(call) => self.flights.get_mut(index)?.call = Some(call),
+                            None => {
+                                let reply = Reply::failed(&fetch, now, FetchFailure::Unreachable);
+                                return Some((index, reply, true));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The answer to a call.
+    pub fn on_call_response(&mut self, call: u32, fields: usize, body_size: usize) {
+        let now = abi::now();
+        let Some(index) = self.flights.iter().position(|flight| flight.call == Some(call)) else { return };
+        let flight = self.flights.swap_remove(index);
+        let status = std::str::from_utf8(&abi::pseudo_header(abi::HeaderMap::HttpCallResponse, ":status"))
+            .ok()
+            .and_then(|status| status.parse().ok());
+        let reply = match status.filter(|_| fields > 0) {
+            None => Reply::failed(&flight.fetch, now, FetchFailure::Reset),
+            Some(200) if body_size > flight.fetch.max_bytes => {
+                Reply::failed(&flight.fetch, now, FetchFailure::TooLarge)
+            }
+            Some(status) => {
+                let body = abi::buffer(abi::Buffer::HttpCallResponseBody, body_size);
+                Reply::from_http(&flight.fetch, now, status, body)
+            }
+        };
+        self.land(flight, &reply, true, now);
+        self.pump();
+    }
+
+    /// Takes a reply in, tells the other workers, and lets those go on who waited.
+    fn land(&mut self, flight: Flight, reply: &Reply, led: bool, now: Timestamp) {
+        let Flight { fetch, waiters, .. } = flight;
+        let learned = self.gate.learn(fetch.endpoint, reply, now);
+        if led {
+            let (record, version) = self.record(&fetch);
+            self.store(&fetch, &record.after(reply, learned.is_ok()), version);
+            let result = learned.as_ref().err().map_or_else(|| "ok".to_owned(), |fault| fault.name());
+            self.metrics.count_fetch(fetch.endpoint, &result);
+            let (endpoint, url) = (fetch.endpoint.name(), &fetch.url);
+            match &learned {
+                Ok(()) => abi::log(LogLevel::Info, &format!("stepgate: fetched the {endpoint} from {url}")),
+                Err(fault) => {
+                    let message = format!(
+                        "stepgate: could not get the {endpoint} from {url}: {fault}; what was known before stays in use"
+                    );
+                    abi::log(LogLevel::Warn, &message);
+                }
+            }
+        }
+        let env = Env { now, entropy: &abi::entropy };
+        for stream_id in waiters {
+            let Some(Waiting { pending, phase }) = self.waiting.remove(&stream_id) else { continue };
+            if !abi::set_effective_context(stream_id) {
+                continue;
+            }
+            let step = self.gate.resume(pending, Outcome::Fetched(reply.clone()), env);
+            if let Some(decision) = self.drive(step, stream_id, &phase, now) {
+                self.apply(&decision, &phase);
+                if decision.response.is_none() {
+                    abi::continue_request();
+                }
+            }
+        }
+        abi::set_effective_context(self.root_id);
+    }
+
+    /// Carries a decision out on the effective context's stream, short of letting a held request go on.
+    fn apply(&mut self, decision: &Decision, phase: &SharedPhase) {
+        self.metrics.count_decision(decision);
+        if !decision.rules.is_empty() {
+            let code = decision.reason.code();
+            abi::set_filter_state("stepgate", code);
+            if decision.kind == DecisionKind::Report {
+                let rules = decision.rules.join(", ");
+                abi::log(LogLevel::Info, &format!("stepgate: report only, rule {rules}: {code}: {}", decision.reason));
+            }
+        }
+        match &decision.response {
+            Some(response) => {
+                phase.replace(Phase::Answered);
+                abi::send_local_response(response, &format!("stepgate_{}", decision.reason.code()));
+            }
+            None => {
+                phase.replace(Phase::Passed(decision.response_headers.clone()));
+            }
+        }
+    }
+
+    fn record(&self, fetch: &Fetch) -> (Record, Option<u32>) {
+        let name = self.record_key.record_name(fetch);
+        let stored = abi::shared_data(&name);
+        let version = stored.as_ref().map(|(_, version)| *version);
+        let record = stored.and_then(|(bytes, _)| Record::open(&self.record_key, &name, &bytes));
+        (record.unwrap_or_default(), version)
+    }
+
+    fn store(&self, fetch: &Fetch, record: &Record, version: Option<u32>) -> bool {
+        let name = self.record_key.record_name(fetch);
+        abi::replace_shared_data(&name, &record.seal(&self.record_key, &name), version)
+    }
+
+    fn call(&self, fetch: &Fetch) -> Option<u32> {
+        let uri: http::Uri = fetch.url.parse().ok()?;
+        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        let host = authority.host();
+        let cluster = match &self.gate.config().provider.cluster {
+            Clusters::Every(cluster) => Some(cluster),
+            Clusters::ByHost(clusters) => clusters.get(&host.to_ascii_lowercase()),
+            Clusters::None => None,
+        };
+        let Some(cluster) = cluster else {
+            abi::log(LogLevel::Error, &format!("stepgate: `provider.cluster` names no cluster for `{host}`"));
+            return None;
+        };
+        let headers = vec![
+            (":method", "GET"),
+            (":scheme", scheme),
+            (":authority", authority.as_str()),
+            (":path", uri.path_and_query().map_or("/", |path| path.as_str())),
+            ("accept", "application/json"),
+            ("user-agent", concat!("stepgate/", env!("CARGO_PKG_VERSION"))),
+        ];
+        let call = dispatch_http_call(cluster, headers, None, Vec::new(), fetch.timeout);
+        if call.is_err() {
+            let message =
+                format!("stepgate: Envoy makes no call to the cluster `{cluster}`: unknown, or no healthy host");
+            abi::log(LogLevel::Error, &message);
+        }
+        call.ok()
+    }
+
+    fn set_tick(&mut self) {
+        let tick = if self.flights.iter().any(|flight| flight.call.is_none()) { BUSY_TICK } else { IDLE_TICK };
+        if self.tick != tick {
+            self.tick = tick;
+            abi::set_tick_period(tick);
+        }
+    }
+
+    /// Whether anything is ever fetched. Asked before the first fetch.
+    pub fn fetches(&mut self) -> bool {
+        !self.gate.due(abi::now()).is_empty()
+    }
+}

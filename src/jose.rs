@@ -1,0 +1,10 @@
+//! JOSE: algorithms, the provider's keys, and signed tokens. jwt-compact is the token layer; strictness that it
+//! lacks stands in front.
+
+mod algorithm;
+mod jwk;
+mod jws;
+
+pub use algorithm::Algorithm;
+pub use jwk::{Key, KeySet, KeySetError, MAX_KEYS, MIN_RSA_BITS, MIN_RSA_EXPONENT};
+pub use jws::{Jws, MAX_KID_BYTES, SignatureCheck, SignedClaims};

@@ -1,0 +1,54 @@
+//! Step-up authentication in front of any web app.
+//!
+//! A request to a sensitive path must carry an OpenID Connect ID Token that proves what the path asks for: by
+//! default, a second factor (`amr` contains `mfa`). [`Gate`] decides; it never performs I/O, never reads a clock,
+//! never draws randomness and never panics. A host (Envoy by proxy-wasm, an edge runtime, a test) does the I/O and
+//! feeds the results back as values:
+//!
+//! ```text
+//! Gate::begin(Request, Env)            -> Step
+//! Gate::resume(Pending, Outcome, Env)  -> Step
+//! enum Step { Done(Decision), Fetch(Fetch, Pending), Verify(SignatureCheck, Pending) }
+//! ```
+//!
+//! The target triple chooses the host: `wasm32-wasip1` builds the Envoy module.
+
+pub mod config;
+pub mod http;
+pub mod jose;
+pub mod oidc;
+pub mod path;
+pub mod provider;
+pub mod reason;
+pub mod secret;
+pub mod time;
+pub mod wire;
+
+mod answer;
+mod cache;
+mod claims;
+mod cookie;
+mod encoding;
+mod gate;
+mod policy;
+mod rules;
+
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+mod host;
+
+pub use answer::{Decision, DecisionKind};
+pub use claims::VerifiedIdToken;
+pub use config::{Config, ConfigErrors};
+pub use gate::{Env, Gate, Outcome, Pending, Step};
+pub use jose::SignatureCheck;
+pub use reason::Reason;
+
+// A dependency (`rand_core`, for signing, which never happens here) wants a source of randomness to link against.
+// It gets an error.
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod no_entropy {
+    fn refuse(_: &mut [u8]) -> Result<(), getrandom::Error> {
+        Err(getrandom::Error::UNSUPPORTED)
+    }
+    getrandom::register_custom_getrandom!(refuse);
+}

@@ -1,0 +1,5 @@
+//! OpenID Connect: asking the provider for more.
+
+mod authorize;
+
+pub use authorize::{AuthorizationRequest, LoginRoute, RESERVED_PARAMETERS, StepUp};

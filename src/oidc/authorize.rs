@@ -1,0 +1,222 @@
+//! The authentication request (OpenID Connect Core section 3.1.2.1) that a step-up leads to.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::encoding::base64url_encode;
+use crate::http::append_query;
+
+/// Parameters that the gate sets itself; `step_up.params` may not name them.
+pub const RESERVED_PARAMETERS: [&str; 15] = [
+    "response_type",
+    "response_mode",
+    "client_id",
+    "client_secret",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "acr_values",
+    "max_age",
+    "claims",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+];
+
+/// The longest path that `state` carries for the way back, in bytes.
+const MAX_RETURN_PATH: usize = 1024;
+
+/// How to ask for what one or several rules require.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepUp {
+    /// `acr_values`, in order of preference.
+    pub acr_values: Vec<String>,
+    /// `scope` values.
+    pub scope: Vec<String>,
+    /// The `claims` request parameter (OpenID Connect Core section 5.5).
+    pub claims: Map<String, Value>,
+    /// Further parameters.
+    pub params: Vec<(String, String)>,
+    /// The app's own login route, instead of the provider.
+    pub login: Option<LoginRoute>,
+    /// How many step-ups may fail in a row.
+    pub max_attempts: u32,
+}
+
+/// The app's own login route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRoute {
+    /// A URL, or a path of the app.
+    pub url: String,
+    /// The parameter that carries the way back.
+    pub return_to_param: Option<String>,
+}
+
+impl StepUp {
+    /// Adds what another rule asks for. Values add up; where only one can stand, that of the earlier rule does, and
+    /// the lower limit of attempts.
+    pub fn unite(&mut self, other: &Self) {
+        add_missing(&mut self.acr_values, &other.acr_values, |mine, theirs| mine == theirs);
+        add_missing(&mut self.scope, &other.scope, |mine, theirs| mine == theirs);
+        add_missing(&mut self.params, &other.params, |(mine, _), (theirs, _)| mine == theirs);
+        merge(&mut self.claims, &other.claims);
+        self.login = self.login.take().or_else(|| other.login.clone());
+        self.max_attempts = self.max_attempts.min(other.max_attempts);
+    }
+}
+
+fn add_missing<T: Clone>(into: &mut Vec<T>, from: &[T], same: impl Fn(&T, &T) -> bool) {
+    for item in from {
+        if !into.iter().any(|present| same(present, item)) {
+            into.push(item.clone());
+        }
+    }
+}
+
+fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
+    for (name, theirs) in from {
+        match (into.get_mut(name), theirs) {
+            (Some(Value::Object(mine)), Value::Object(theirs)) => merge(mine, theirs),
+            (Some(_), _) => {}
+            (None, _) => {
+                into.insert(name.clone(), theirs.clone());
+            }
+        }
+    }
+}
+
+/// All that an authentication request is made of.
+#[derive(Debug)]
+pub struct AuthorizationRequest<'a> {
+    /// The provider's authorization endpoint.
+    pub endpoint: &'a str,
+    /// `client_id`.
+    pub client_id: &'a str,
+    /// `redirect_uri`.
+    pub redirect_uri: &'a str,
+    /// What to ask for.
+    pub step_up: &'a StepUp,
+    /// `max_age`, in whole seconds.
+    pub max_age: Option<Duration>,
+    /// The path to come back to, for an app that owns its callback.
+    pub return_path: Option<&'a str>,
+    /// 32 fresh random bytes: half of them for `state`, half for `nonce`.
+    pub entropy: &'a [u8; 32],
+}
+
+impl AuthorizationRequest<'_> {
+    /// The URL to send the browser to.
+    ///
+    /// `state` is 22 random characters, and, where there is a path to come back to, a dot and that path in
+    /// base64url. It is not sealed: who reads it must treat the path as anybody's.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let (for_state, for_nonce) = self.entropy.split_at(16);
+        let mut state = base64url_encode(for_state);
+        if let Some(path) = self.return_path.filter(|path| path.len() <= MAX_RETURN_PATH) {
+            state = format!("{state}.{}", base64url_encode(path.as_bytes()));
+        }
+        let nonce = base64url_encode(for_nonce);
+        let scope = self.step_up.scope.join(" ");
+        let mut parameters = vec![
+            ("response_type", "code"),
+            ("client_id", self.client_id),
+            ("redirect_uri", self.redirect_uri),
+            ("scope", &scope),
+            ("state", &state),
+            ("nonce", &nonce),
+        ];
+        let requested = self.step_up.requested(self.max_age);
+        parameters.extend(requested.iter().map(|(name, value)| (*name, value.as_str())));
+        append_query(self.endpoint, &parameters)
+    }
+}
+
+impl StepUp {
+    /// The parameters that carry what is asked for: `acr_values`, `max_age`, `claims` and further ones.
+    fn requested(&self, max_age: Option<Duration>) -> Vec<(&str, String)> {
+        let mut parameters = Vec::new();
+        if !self.acr_values.is_empty() {
+            parameters.push(("acr_values", self.acr_values.join(" ")));
+        }
+        parameters.extend(max_age.map(|max_age| ("max_age", max_age.as_secs().to_string())));
+        if !self.claims.is_empty() {
+            parameters.push(("claims", Value::Object(self.claims.clone()).to_string()));
+        }
+        parameters.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        parameters
+    }
+}
+
+impl LoginRoute {
+    /// The URL of the app's login route with what to ask for, and the way back.
+    #[must_use]
+    pub fn url(&self, step_up: &StepUp, max_age: Option<Duration>, return_to: &str) -> String {
+        let requested = step_up.requested(max_age);
+        let mut parameters: Vec<(&str, &str)> = requested.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        parameters.extend(self.return_to_param.as_deref().map(|name| (name, return_to)));
+        if parameters.is_empty() {
+            return self.url.clone();
+        }
+        append_query(&self.url, &parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn united_step_ups_ask_for_both() {
+        let mut first = StepUp {
+            acr_values: vec!["gold".into()],
+            scope: vec!["openid".into()],
+            claims: object(json!({"id_token": {"acr": {"essential": true}}})),
+            params: vec![("prompt".into(), "login".into())],
+            login: None,
+            max_attempts: 3,
+        };
+        let second = StepUp {
+            acr_values: vec!["gold".into(), "silver".into()],
+            scope: vec!["openid".into(), "email".into()],
+            claims: object(json!({"id_token": {"acr": {"essential": false}, "amr": null}})),
+            params: vec![("prompt".into(), "none".into()), ("audience".into(), "x".into())],
+            login: Some(LoginRoute { url: "/login".into(), return_to_param: None }),
+            max_attempts: 2,
+        };
+        first.unite(&second);
+        assert_eq!(first.acr_values, ["gold", "silver"]);
+        assert_eq!(first.scope, ["openid", "email"]);
+        assert_eq!(Value::Object(first.claims), json!({"id_token": {"acr": {"essential": true}, "amr": null}}));
+        assert_eq!(first.params, [("prompt".into(), "login".into()), ("audience".into(), "x".into())]);
+        assert_eq!(first.login, second.login);
+        assert_eq!(first.max_attempts, 2);
+    }
+
+    #[test]
+    fn state_carries_a_path_of_bounded_length() {
+        let url = |path: &str| {
+            let step_up = StepUp::default();
+            let request = AuthorizationRequest {
+                endpoint: "https://idp/authorize",
+                client_id: "c",
+                redirect_uri: "https://app/callback",
+                step_up: &step_up,
+                max_age: None,
+                return_path: Some(path),
+                entropy: &[7; 32],
+            };
+            request.url()
+        };
+        assert!(url("/salary").contains("&state=BwcHBwcHBwcHBwcHBwcHBw.L3NhbGFyeQ&nonce=BwcHBwcHBwcHBwcHBwcHBw"));
+        assert!(url(&"/".repeat(MAX_RETURN_PATH + 1)).contains("&state=BwcHBwcHBwcHBwcHBwcHBw&"));
+    }
+}

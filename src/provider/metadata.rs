@@ -1,0 +1,59 @@
+//! Provider metadata (OpenID Connect Discovery section 3).
+
+use serde_json::Value;
+
+use super::Fault;
+use crate::config::endpoint_url;
+use crate::encoding::parse_json_object;
+
+pub struct Metadata {
+    pub authorization_endpoint: String,
+    pub jwks_uri: String,
+}
+
+impl Metadata {
+    /// Parses a metadata document. Its issuer must be the configured one, byte for byte; where that is https, so
+    /// must its endpoints be.
+    pub fn parse(body: &[u8], issuer: &str) -> Result<Self, Fault> {
+        let document = parse_json_object(body).map_err(|_| Fault::Malformed("not a strict JSON object"))?;
+        if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+            return Err(Fault::IssuerMismatch);
+        }
+        let endpoint = |name: &str, problem: &'static str| {
+            let url = document.get(name).and_then(Value::as_str).and_then(endpoint_url);
+            let secure = |url: &String| url.starts_with("https:") || issuer.starts_with("http:");
+            url.filter(secure).ok_or(Fault::Malformed(problem))
+        };
+        Ok(Self {
+            authorization_endpoint: endpoint("authorization_endpoint", "no usable `authorization_endpoint`")?,
+            jwks_uri: endpoint("jwks_uri", "no usable `jwks_uri`")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(issuer: &str, jwks_uri: &str) -> Result<(), Fault> {
+        let body = format!(
+            r#"{{"issuer":"https://idp/","authorization_endpoint":"https://idp/authorize","jwks_uri":"{jwks_uri}"}}"#
+        );
+        Metadata::parse(body.as_bytes(), issuer).map(drop)
+    }
+
+    #[test]
+    fn the_issuer_must_be_the_configured_one() {
+        assert_eq!(parse("https://idp/", "https://idp/keys"), Ok(()));
+        for other in ["https://idp", "https://IDP/", "https://idp/x"] {
+            assert_eq!(parse(other, "https://idp/keys"), Err(Fault::IssuerMismatch), "{other}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_an_https_issuer_are_https() {
+        for bad in ["http://localhost/keys", "http://idp/keys", "keys", "file:///keys", "https://user@idp/keys", ""] {
+            assert!(matches!(parse("https://idp/", bad), Err(Fault::Malformed(_))), "{bad}");
+        }
+    }
+}

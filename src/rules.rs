@@ -1,0 +1,278 @@
+//! Which rules apply to a request.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::oidc::StepUp;
+use crate::path::{PathIndex, PathPattern, Readings};
+use crate::policy::Requirement;
+
+/// A rule, apart from the hosts and paths that the index holds.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The rule's name, for logs and pages.
+    pub name: Arc<str>,
+    /// The methods it is limited to, upper case; `None` for every method.
+    pub methods: Option<Vec<String>>,
+    /// The paths that it leaves out.
+    pub except: PathIndex<()>,
+    /// What it asks for.
+    pub requirement: Requirement,
+    /// How to ask the provider for it.
+    pub step_up: StepUp,
+    /// Which answer a step-up gets.
+    pub answer: AnswerMode,
+    /// Whether it only reports.
+    pub report_only: bool,
+}
+
+/// How a step-up is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswerMode {
+    /// 302 to a browser's navigation, 401 to anything else.
+    #[default]
+    Auto,
+    /// Always 302.
+    Redirect,
+    /// Always 401.
+    Unauthorized,
+}
+
+/// Which hosts a rule is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host.
+    Exact(Box<[u8]>),
+    /// Any host below this domain: `.example.com`, with the dot.
+    Below(Box<[u8]>),
+}
+
+impl HostPattern {
+    /// Parses `app.example.com` or `*.example.com`.
+    #[must_use]
+    pub fn parse(pattern: &str) -> Option<Self> {
+        let is_host = |host: &str| {
+            readable_host(host.as_bytes()).is_some_and(|read| read == host.to_ascii_lowercase().as_bytes())
+        };
+        match pattern.strip_prefix('*') {
+            Some(suffix) => suffix
+                .strip_prefix('.')
+                .filter(|domain| is_host(domain))
+                .map(|_| Self::Below(suffix.to_ascii_lowercase().into_bytes().into())),
+            None => is_host(pattern).then(|| Self::Exact(pattern.to_ascii_lowercase().into_bytes().into())),
+        }
+    }
+}
+
+/// All rules, indexed by host and path: a request that matches none costs a few look-ups, whatever the number of
+/// rules.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    every_host: PathIndex<usize>,
+    exact: BTreeMap<Box<[u8]>, PathIndex<usize>>,
+    below: BTreeMap<Box<[u8]>, PathIndex<usize>>,
+    case_insensitive: bool,
+}
+
+/// The rules that apply to a request.
+#[derive(Debug)]
+pub struct Matched<'a> {
+    /// Those that are enforced, in the document's order.
+    pub enforced: Vec<&'a Rule>,
+    /// Those that only report, in the document's order.
+    pub reported: Vec<&'a Rule>,
+}
+
+impl Rules {
+    /// No rules yet.
+    #[must_use]
+    pub fn new(case_insensitive: bool) -> Self {
+        Self {
+            rules: Vec::new(),
+            every_host: PathIndex::new(case_insensitive),
+            exact: BTreeMap::new(),
+            below: BTreeMap::new(),
+            case_insensitive,
+        }
+    }
+
+    /// Adds a rule for these hosts (none: every host) and paths.
+    pub fn insert(&mut self, rule: Rule, hosts: &[HostPattern], paths: &[PathPattern]) {
+        let id = self.rules.len();
+        self.rules.push(rule);
+        let new_index = || PathIndex::new(self.case_insensitive);
+        for path in paths {
+            if hosts.is_empty() {
+                self.every_host.insert(path, id);
+            }
+            for host in hosts {
+                let index = match host {
+                    HostPattern::Exact(host) => self.exact.entry(host.clone()).or_insert_with(new_index),
+                    HostPattern::Below(domain) => self.below.entry(domain.clone()).or_insert_with(new_index),
+                };
+                index.insert(path, id);
+            }
+        }
+    }
+
+    /// The readings of a request target under the option for origins that ignore case.
+    #[must_use]
+    pub fn readings(&self, target: &[u8]) -> Readings {
+        Readings::of(target, self.case_insensitive)
+    }
+
+    /// The rules that apply: those of the host and method that *any* reading of the path falls under, except where
+    /// *every* reading is left out. When the readings could not be listed, the path leaves nothing out.
+    #[must_use]
+    pub fn matching(&self, authority: &[u8], method: &[u8], readings: &Readings) -> Matched<'_> {
+        let mut ids = BTreeSet::new();
+        for index in self.indexes(authority) {
+            if readings.is_unbounded() {
+                ids.extend(index.values());
+            }
+            for path in &readings.paths {
+                index.matching(path, |id| {
+                    ids.insert(id);
+                });
+            }
+        }
+        let applies = |rule: &&Rule| {
+            let left_out = !readings.is_unbounded() && readings.paths.iter().all(|path| rule.except.matches(path));
+            method_matches(rule.methods.as_deref(), method) && !left_out
+        };
+        let applying = ids.into_iter().filter_map(|id| self.rules.get(id)).filter(applies);
+        let (reported, enforced) = applying.partition(|rule| rule.report_only);
+        Matched { enforced, reported }
+    }
+
+    /// The path indexes for a host. A host that cannot be read could be any.
+    fn indexes(&self, authority: &[u8]) -> Vec<&PathIndex<usize>> {
+        let mut indexes = vec![&self.every_host];
+        match readable_host(authority) {
+            Some(host) => {
+                indexes.extend(self.exact.get(host.as_slice()));
+                let dots = host.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(position, _)| position);
+                indexes.extend(dots.filter_map(|dot| self.below.get(host.get(dot..)?)));
+            }
+            None => indexes.extend(self.exact.values().chain(self.below.values())),
+        }
+        indexes
+    }
+}
+
+/// A rule for GET is a rule for HEAD: the app answers both alike. Case does not matter, as it does not to lenient
+/// apps.
+fn method_matches(methods: Option<&[String]>, method: &[u8]) -> bool {
+    methods.is_none_or(|methods| {
+        methods.iter().any(|name| {
+            name.as_bytes().eq_ignore_ascii_case(method) || name == "GET" && method.eq_ignore_ascii_case(b"HEAD")
+        })
+    })
+}
+
+/// The host of an authority, lower case, without port and trailing dot. `None` for anything that is not plainly a
+/// host name or an IP literal.
+fn readable_host(authority: &[u8]) -> Option<Vec<u8>> {
+    let host = if authority.first() == Some(&b'[') {
+        let end = authority.iter().position(|&byte| byte == b']')?;
+        let (host, port) = authority.split_at_checked(end + 1)?;
+        is_port(port).then_some(host)?
+    } else {
+        let colon = authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len());
+        let (host, port) = authority.split_at_checked(colon)?;
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let plain = host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        (plain && !host.is_empty() && !host.ends_with(b".") && is_port(port)).then_some(host)?
+    };
+    Some(host.to_ascii_lowercase())
+}
+
+fn is_port(suffix: &[u8]) -> bool {
+    suffix.strip_prefix(b":").map_or(suffix.is_empty(), |digits| digits.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(list: &[(&[&str], &[&str], &[&str])]) -> Rules {
+        let mut rules = Rules::new(false);
+        for (number, (hosts, paths, except)) in list.iter().enumerate() {
+            let mut left_out = PathIndex::new(false);
+            for pattern in *except {
+                left_out.insert(&PathPattern::parse(pattern).unwrap(), ());
+            }
+            let rule = Rule {
+                name: number.to_string().into(),
+                methods: None,
+                except: left_out,
+                requirement: Requirement::default(),
+                step_up: StepUp::default(),
+                answer: AnswerMode::Auto,
+                report_only: false,
+            };
+            let hosts: Vec<_> = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
+            let paths: Vec<_> = paths.iter().map(|path| PathPattern::parse(path).unwrap()).collect();
+            rules.insert(rule, &hosts, &paths);
+        }
+        rules
+    }
+
+    fn names(rules: &Rules, authority: &str, target: &str) -> Vec<String> {
+        let readings = rules.readings(target.as_bytes());
+        let matched = rules.matching(authority.as_bytes(), b"GET", &readings);
+        matched.enforced.iter().map(|rule| rule.name.to_string()).collect()
+    }
+
+    #[test]
+    fn hosts_are_compared_without_case_port_and_trailing_dot() {
+        let rules = rules(&[(&["app.example.com"], &["/**"], &[]), (&["*.corp.example.com"], &["/**"], &[])]);
+        for host in ["app.example.com", "APP.example.com:8443", "app.example.com.", "app.example.com.:443"] {
+            assert_eq!(names(&rules, host, "/"), ["0"], "{host}");
+        }
+        assert_eq!(names(&rules, "a.b.corp.example.com", "/"), ["1"]);
+        assert_eq!(names(&rules, "corp.example.com", "/"), [""; 0]);
+        assert_eq!(names(&rules, "example.com", "/"), [""; 0]);
+    }
+
+    #[test]
+    fn an_unreadable_host_could_be_any() {
+        let rules = rules(&[(&["app.example.com"], &["/**"], &[]), (&["*.corp.example.com"], &["/**"], &[])]);
+        for host in [
+            "",
+            "user@app.example.com",
+            "app.example.com%2e",
+            "app.example.com..",
+            "a b",
+            "app.example.com:x",
+            "[::1",
+            "app.example.com/x",
+        ] {
+            assert_eq!(names(&rules, host, "/"), ["0", "1"], "{host}");
+        }
+        assert_eq!(names(&rules, "[::1]:80", "/"), [""; 0]);
+    }
+
+    #[test]
+    fn any_reading_brings_a_rule_in_and_only_all_readings_leave_it_out() {
+        let rules = rules(&[(&[], &["/salary/**"], &["/salary/help"])]);
+        assert_eq!(names(&rules, "h", "/salary/help"), [""; 0]);
+        assert_eq!(names(&rules, "h", "/salary/help/../x"), ["0"]);
+        assert_eq!(names(&rules, "h", "/salary/help%2f..%2fx"), ["0"]);
+        assert_eq!(names(&rules, "h", "/x/..%2fsalary/help"), ["0"], "one reading is not left out");
+        assert_eq!(names(&rules, "h", ""), ["0"], "an absent path leaves nothing out");
+        assert_eq!(names(&rules, "h", "*"), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_for_get_holds_for_head() {
+        let methods = ["GET".to_owned(), "DELETE".to_owned()];
+        for (method, expected) in
+            [("GET", true), ("get", true), ("HEAD", true), ("DELETE", true), ("POST", false), ("OPTIONS", false)]
+        {
+            assert_eq!(method_matches(Some(&methods), method.as_bytes()), expected, "{method}");
+        }
+        assert!(method_matches(None, b"BREW"));
+    }
+}
