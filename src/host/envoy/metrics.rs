@@ -20,7 +20,9 @@ impl Metrics {
         let counter = self.decisions.entry(labels).or_insert_with(|| {
             abi::define_counter(&format!("stepgate_decisions.decision={}.reason={}", labels.0, labels.1))
         });
-        counter.map(abi::increment);
+        if let Some(counter) = *counter {
+            abi::increment(counter);
+        }
     }
 
     pub fn count_signature(&mut self, by: &'static str, algorithm: Algorithm) {
@@ -28,12 +30,16 @@ impl Metrics {
         let counter = self.signatures.entry(labels).or_insert_with(|| {
             abi::define_counter(&format!("stepgate_signatures.by={}.algorithm={}", labels.0, labels.1))
         });
-        counter.map(abi::increment);
+        if let Some(counter) = *counter {
+            abi::increment(counter);
+        }
     }
 
     /// Fetches are rare: the host finds the counter by its name.
     pub fn count_fetch(&mut self, endpoint: Endpoint, result: &str) {
         let counter = abi::define_counter(&format!("stepgate_fetches.endpoint={}.result={result}", endpoint.name()));
-        counter.map(abi::increment);
+        if let Some(counter) = counter {
+            abi::increment(counter);
+        }
     }
 }

@@ -1,0 +1,15 @@
+//! Prints the decision cases as run at a given time, as JSON: for runners that are not written in Rust.
+//!
+//! `cargo run --example expand-cases -- SECONDS_SINCE_THE_UNIX_EPOCH`
+
+#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+
+#[allow(dead_code, reason = "the library's own runner is in there too")]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let now = std::env::args().nth(1).ok_or("usage: expand-cases SECONDS_SINCE_THE_UNIX_EPOCH")?;
+    println!("{}", serde_json::to_string(&support::expand::all(now.parse()?))?);
+    Ok(())
+}

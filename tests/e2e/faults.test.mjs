@@ -1,0 +1,540 @@
+// Faults in real Envoy with two workers. Whatever a client or a provider does: no VM traps, nothing is forwarded
+// that the rules do not allow, and after each fault a good request passes on every worker.
+
+import assert from "node:assert/strict";
+import { randomBytes, randomUUID } from "node:crypto";
+import { after, before, describe, test } from "node:test";
+
+import { REQUEST_ID, startEnvoy } from "./support/envoy.mjs";
+import {
+  ask, assertHealthy, cookie, discoveringGate, expect, failedFetches, fetches, fetchingGate, inlineGate, NAVIGATION, providerToken,
+} from "./support/gate.mjs";
+import { connect, connectH2, requestH2 } from "./support/http.mjs";
+import * as provide from "./support/provider.mjs";
+import { KEYS, METADATA, startProvider } from "./support/provider.mjs";
+import { mint, signingKey } from "./support/tokens.mjs";
+import { digest, startUpstream } from "./support/upstream.mjs";
+import { eventually } from "./support/wait.mjs";
+
+const FF = "\xff\xfe\x80";
+const MEBIBYTE = 1024 * 1024;
+
+describe("what clients send", () => {
+  let upstream;
+  let envoy;
+
+  before(async () => {
+    upstream = await startUpstream();
+    envoy = await startEnvoy({
+      listeners: [
+        { name: "gate", config: inlineGate(), maxHeaders: 5_000 },
+        { name: "stop", config: inlineGate(), maxHeaders: 5_000, allowOnHeadersStopIteration: true },
+        { name: "bearer", config: inlineGate({ token: { header: "authorization" } }), maxHeaders: 5_000 },
+      ],
+      clusters: { app: upstream.port },
+    });
+  });
+  after(async () => {
+    await envoy?.stop();
+    await upstream?.stop();
+  });
+
+  const fault = (name, act) => test(name, async () => {
+    await act();
+    await assertHealthy(envoy, "gate", upstream);
+  });
+
+  /** The request is answered, the app does not see it. */
+  const refused = async (options, gate = "gate") => {
+    const before = upstream.count;
+    const { answer } = await ask(envoy, gate, options);
+    assert.ok(answer.status >= 300 && answer.status < 500, `status ${answer.status}`);
+    assert.equal(upstream.count, before, "the app sees nothing");
+  };
+  const passes = (options, gate = "gate") => expect(envoy, gate, options, 200, "satisfied");
+
+  const NAMES = [
+    "accept", "user-agent", "cookie", "authorization", "content-type", "x-requested-with", "sec-fetch-mode",
+    "sec-fetch-dest", "sec-fetch-site", "upgrade-insecure-requests", "x-forwarded-for", "referer", "x-anything",
+  ];
+  for (const name of NAMES) {
+    fault(`${name}: not UTF-8`, async () => {
+      for (const gate of ["gate", "stop", "bearer"]) {
+        await refused({ headers: [[name, FF]] }, gate);
+        await refused({ headers: [...NAVIGATION, [name, `id_token=${FF}; ${FF}`]] }, gate);
+        await passes({ headers: [[name, FF], cookie(mint())] }, gate);
+        await expect(envoy, gate, { path: "/news", headers: [[name, FF]] }, 200, null);
+      }
+    });
+  }
+
+  fault("not UTF-8 over HTTP/2", async () => {
+    const path = `/salary/${randomUUID()}`;
+    for (const name of NAMES) await requestH2(envoy.port("gate"), { path, headers: { [name]: FF } });
+    assert.equal(upstream.at(path).length, 0);
+    const good = cookie(mint())[1];
+    const headers = { "x-anything": FF, accept: FF, cookie: [`a=${FF}`, good, `b=${FF}`] };
+    assert.equal((await requestH2(envoy.port("gate"), { path, headers })).status, 200);
+    assert.equal(upstream.at(path).length, 1);
+  });
+
+  fault("a token cookie that is not UTF-8", async () => {
+    const [token, other] = [mint(), mint()];
+    await refused({ headers: [["cookie", `id_token=${FF}`]] });
+    await refused({ headers: [["cookie", `id_token=${token}${FF}`]] });
+    await refused({ headers: [["cookie", `id_token=${token}`], ["cookie", `id_token=${FF}${other}`]] });
+    await passes({ headers: [["cookie", `${FF}=${FF}; id_token=${token}; ${FF}`]] });
+  });
+
+  fault("a path, a host, a method, a header name that are not UTF-8", async () => {
+    for (const head of [
+      `GET /salary/${FF} HTTP/1.1\r\nhost: a`, `GET /salary?${FF} HTTP/1.1\r\nhost: a`, `G${FF}T /salary HTTP/1.1\r\nhost: a`,
+      `GET /salary HTTP/1.1\r\nhost: a${FF}`, `GET /salary HTTP/1.1\r\nhost: a\r\nx-${FF}: 1`, `GET /salary HTTP/1.1\r\nhost: a\r\n${FF}: 1`,
+      "GET /salary HTTP/1.1\r\nhost: a\r\nx y: 1", "GET /salary HTTP/1.1\r\nhost: a\r\n: 1",
+    ]) {
+      const before = upstream.count;
+      const status = await sends(`${head}\r\n\r\n`);
+      assert.ok(status === undefined || status >= 300, `status ${status}`);
+      assert.equal(upstream.count, before);
+    }
+    for (const changes of [{ path: `/salary/${FF}` }, { path: `/salary?${FF}` }, { host: `a${FF}`, path: "/salary" }]) {
+      const before = upstream.count;
+      const status = await requestH2(envoy.port("gate"), changes).then((answer) => answer.status, () => undefined);
+      assert.ok(status === undefined || status >= 300, `status ${status}`);
+      assert.equal(upstream.count, before);
+    }
+    await passes({ headers: [["!#$%&'*+-.^_`|~0", "1"], ["x-empty", ""], cookie(mint())] });
+  });
+
+  fault("requests without a host, with two, with an odd target", async () => {
+    const token = mint();
+    for (const head of [
+      `GET /salary HTTP/1.1\r\ncookie: id_token=${token}\r\n`, `GET /salary HTTP/1.0\r\n`,
+      `GET /salary HTTP/1.1\r\nhost: a\r\nhost: b\r\n`, `OPTIONS * HTTP/1.1\r\nhost: a\r\n`,
+      `GET salary HTTP/1.1\r\nhost: a\r\n`, `GET  HTTP/1.1\r\nhost: a\r\n`, `CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n`,
+      `GET http:///salary HTTP/1.1\r\nhost: a\r\n`, `GET http://a/salary HTTP/1.1\r\nhost: a\r\n`,
+    ]) {
+      await sends(`${head}\r\n`);
+    }
+    const reached = upstream.requests.filter(({ path }) => /salary/.test(path) && !/after-/.test(path));
+    assert.ok(reached.every(({ headers }) => headers.some(([name]) => name === "cookie")), "nothing without a token");
+  });
+
+  fault("several cookie fields are one, over HTTP/1.1", async () => {
+    const [token, other] = [mint(), mint()];
+    const cookies = (...values) => ({ headers: values.map((value) => ["cookie", value]) });
+    for (const gate of ["gate", "stop"]) {
+      await passes(cookies("a=1", `id_token=${token}`, "b=2"), gate);
+      await passes(cookies("a=1; c=3", `b=2; id_token=${token}`), gate);
+      await passes(cookies(`id_token=${token}`, `id_token=${token}`), gate);
+      await expect(envoy, gate, cookies(`id_token=${token}`, "a=1", `id_token=${other}`), 302, "token_ambiguous");
+      await expect(envoy, gate, cookies(`id_token=${token}; id_token=${other}`), 302, "token_ambiguous");
+    }
+  });
+
+  fault("several cookie fields are one, over HTTP/2", async () => {
+    const [token, other] = [mint(), mint()];
+    const asked = async (...values) => {
+      const headers = { cookie: values, [REQUEST_ID]: randomUUID() };
+      await requestH2(envoy.port("gate"), { path: "/salary", headers });
+      const { code, reason } = await envoy.accessLog(headers[REQUEST_ID]);
+      return `${code} ${reason}`;
+    };
+    assert.equal(await asked("a=1", `id_token=${token}`, "b=2"), "200 satisfied");
+    assert.equal(await asked(`id_token=${token}`, "a=1", `id_token=${other}`), "302 token_ambiguous");
+  });
+
+  fault("a token in chunks, spread over cookie fields", async () => {
+    const token = mint();
+    const half = token.length >> 1;
+    const chunks = [`id_token.0=${token.slice(0, half)}`, `id_token.1=${token.slice(half)}`];
+    await passes({ headers: [["cookie", chunks.join("; ")]] });
+    await passes({ headers: [["cookie", chunks[1]], ["cookie", chunks[0]]] });
+    await expect(envoy, "gate", { headers: [["cookie", chunks[0]]] }, 302, "token_malformed");
+    await refused({ headers: [["cookie", chunks[1]]] });
+    await refused({ headers: [["cookie", `${chunks[0]}; id_token.2=${token.slice(half)}`]] });
+    await refused({ headers: [["cookie", `${chunks.join("; ")}; id_token.4294967296=x; id_token.99999999999999999999=x`]] });
+  });
+
+  fault("huge cookies and tokens", async () => {
+    await expect(envoy, "gate", { headers: [cookie("a".repeat(20_000))] }, 302, "token_malformed");
+    await expect(envoy, "gate", { headers: [cookie(mint({ claims: { padding: "a".repeat(20_000) } }))] }, 302, "token_malformed");
+    await expect(envoy, "gate", { headers: [["cookie", "a".repeat(200_000)]] }, 302, "token_missing");
+    await passes({ headers: [cookie(mint()), ["cookie", `a=${"a".repeat(200_000)}`]] });
+    const many = Array.from({ length: 20_000 }, (_, at) => `c${at}=v`).join("; ");
+    await passes({ headers: [["cookie", many], cookie(mint())] });
+    await passes({ headers: [cookie(mint({ claims: { padding: "a".repeat(8_000) } }))] });
+  });
+
+  const many = (count) => Array.from({ length: count }, (_, at) => [`x-header-${at}`, `value ${at}`]);
+
+  fault("1,000 headers", async () => {
+    for (const gate of ["gate", "stop"]) {
+      const path = `/salary/${randomUUID()}`;
+      await refused({ path, headers: many(1_000) }, gate);
+      await passes({ path, headers: [...many(500), cookie(mint()), ...many(500)] }, gate);
+      const [seen] = upstream.at(path);
+      assert.equal(seen.headers.filter(([name]) => name.startsWith("x-header-")).length, 1_000);
+      await expect(envoy, gate, { path: "/news", headers: many(1_000) }, 200, null);
+    }
+  });
+
+  for (const [what, headers] of [
+    ["1,100 headers", many(1_100)], // Envoy hands a filter no more than 1,024
+    ["4,000 headers", many(4_000)],
+    ["headers of more than 1 MiB", Array.from({ length: 20 }, (_, at) => [`x-long-${at}`, "v".repeat(60_000)])],
+    ["one header of 2 MiB", [["x-long", "v".repeat(2 * MEBIBYTE)]]],
+  ]) {
+    fault(what, async () => {
+      for (const gate of ["gate", "stop", "bearer"]) {
+        const path = `/salary/${randomUUID()}`;
+        await unforwarded({ path, headers }, gate);
+        await unforwarded({ path, headers: [...NAVIGATION, ...headers, cookie(mint({ claims: { amr: ["pwd"] } }))] }, gate);
+        await unforwarded({ method: "POST", path, headers, body: "x" }, gate);
+        // With a good token, or away from every rule: whatever it is, it is answered.
+        await ask(envoy, gate, { path: "/salary/good", headers: [cookie(mint()), ...headers] });
+        await ask(envoy, gate, { path: "/news", headers });
+      }
+    });
+  }
+
+  fault("connections that are reset in the middle of a request", async () => {
+    const token = mint();
+    for (let round = 0; round < 20; round += 1) {
+      const connection = await connect(envoy.port("gate"));
+      connection.write(`POST /salary HTTP/1.1\r\nhost: a\r\ncookie: id_token=${token}\r\ncontent-length: 10\r\n\r\n123`);
+      if (round % 2) await eventually(5_000, "the app has the headers", () => upstream.count > 0);
+      connection.reset();
+    }
+  });
+
+  /** The request is answered, and not by the app. */
+  async function unforwarded(options, gate) {
+    const { answer } = await ask(envoy, gate, options);
+    assert.ok(answer.status >= 300, `status ${answer.status}`);
+    assert.equal(upstream.at(options.path).length, 0, "the app sees nothing");
+  }
+
+  /** Sends bytes; what comes back, if anything, is no matter. */
+  async function sends(bytes) {
+    const connection = await connect(envoy.port("gate"));
+    connection.write(Buffer.from(bytes, "latin1"));
+    const status = await connection.answer("GET", 2_000).then((answer) => answer.status, () => undefined);
+    connection.close();
+    return status;
+  }
+});
+
+const DEEP = 200_000;
+const PROVIDER_FAULTS = {
+  "status 500": provide.status(500),
+  "status 404": provide.status(404),
+  "status 204": provide.status(204),
+  "an empty answer": provide.empty,
+  "an endless answer": provide.endless(),
+  "an endless, slow answer": provide.endless(20),
+  "2 MiB too many": provide.huge(2 * MEBIBYTE),
+  "40 MiB": provide.huge(40 * MEBIBYTE),
+  "gzip": provide.gzip,
+  "HTML": provide.html,
+  "a truncated document": provide.truncated,
+  "a reset in the middle": provide.reset,
+  "a reset at once": provide.resetAtOnce,
+  "a redirect": provide.redirect("/elsewhere"),
+  "silence": provide.silent,
+  "bytes that are no text": provide.binary,
+  "null": provide.document("null"),
+  "an empty object": provide.document("{}"),
+  "an array": provide.document("[]"),
+  "wrong types": provide.document('{"keys":{"0":1},"issuer":[],"jwks_uri":7}'),
+  "keys of wrong types": provide.document('{"keys":[null,1,"x",[],{"kty":7},{"kty":"RSA"}],"issuer":null}'),
+  "duplicate members": (response, text) => provide.document(`{"keys":[],"issuer":"x",${text.slice(1)}`)(response),
+  "deep JSON": provide.document(`${"[".repeat(DEEP)}${"]".repeat(DEEP)}`),
+};
+
+describe("what providers answer", () => {
+  let upstream;
+  let envoy;
+  const cases = [];
+
+  before(async () => {
+    upstream = await startUpstream();
+    for (const [what, fault] of Object.entries(PROVIDER_FAULTS)) {
+      for (const [endpoint, path] of [["metadata", METADATA], ["keys", KEYS]]) {
+        const provider = await startProvider({ keys: [signingKey().jwk] });
+        provider.answers(path, fault);
+        cases.push({ what, fault, endpoint, path, provider, name: `g${cases.length}` });
+      }
+    }
+    const settings = { timeout: "1s", unknown_kid_cooldown: "1s" };
+    envoy = await startEnvoy({
+      listeners: [
+        { name: "control", config: inlineGate() },
+        ...cases.map(({ name, endpoint, provider }) => ({
+          name,
+          config: (endpoint === "metadata" ? discoveringGate : fetchingGate)(provider, { provider: { ...settings, cluster: name } }),
+        })),
+      ],
+      clusters: { app: upstream.port, ...Object.fromEntries(cases.map(({ name, provider }) => [name, provider.port])) },
+    });
+  });
+  after(async () => {
+    await envoy?.stop();
+    await Promise.all(cases.map(({ provider }) => provider.stop()));
+    await upstream?.stop();
+  });
+
+  for (const [at, what] of Object.keys(PROVIDER_FAULTS).flatMap((name) => [`metadata: ${name}`, `keys: ${name}`]).entries()) {
+    test(what, async () => {
+      const { name, path, endpoint, fault, provider } = cases[at];
+      const token = providerToken(provider);
+      const nobody = `/salary/${randomUUID()}`;
+
+      // Before there are keys.
+      const { answer, entry } = await ask(envoy, name, { path: nobody, headers: [cookie(token)] });
+      assert.match(`${answer.status} ${entry.reason}`, /^(503 keys_unavailable|302 key_unknown)$/);
+      assert.equal(upstream.at(nobody).length, 0, "the app sees nothing");
+      await assertHealthy(envoy, "control", upstream);
+
+      // The provider is well again.
+      provider.answers(path, provide.normal);
+      await eventually(20_000, "the gate has recovered", async () => {
+        const next = await ask(envoy, name, { headers: [cookie(token)] });
+        return next.answer.status === 200;
+      });
+      await assertHealthy(envoy, name, upstream, token);
+
+      // The same fault when there are keys already, and one is missing.
+      if (endpoint === "metadata") return;
+      provider.answers(path, fault);
+      const asked = provider.count(path);
+      await eventually(10_000, "the key is looked for", async () => {
+        const junk = providerToken(provider, { header: { kid: randomUUID() } });
+        await expect(envoy, name, { headers: [cookie(junk)] }, 302, "key_unknown");
+        return provider.count(path) > asked;
+      });
+      await assertHealthy(envoy, name, upstream, token);
+    });
+  }
+
+  test("every gate is healthy at the end, and the log is not flooded", async () => {
+    for (const { name, provider } of cases) await assertHealthy(envoy, name, upstream, providerToken(provider));
+    await assertHealthy(envoy, "control", upstream);
+    assert.ok(envoy.log.split("\n").length < 5_000);
+  });
+});
+
+describe("clusters that lead nowhere", () => {
+  const cases = {
+    "connection refused": "dead",
+    "no such cluster": "nowhere",
+    "a cluster without endpoints": "hollow",
+  };
+  for (const [what, cluster] of Object.entries(cases)) {
+    for (const gate of [fetchingGate, discoveringGate]) {
+      test(`${what}, ${gate === fetchingGate ? "keys" : "metadata"}`, async (t) => {
+        const upstream = await startUpstream();
+        t.after(() => upstream.stop());
+        const provider = await startProvider({ keys: [signingKey().jwk] });
+        await provider.down();
+        t.after(() => provider.stop());
+        const envoy = await startEnvoy({
+          listeners: [
+            { name: "gate", config: gate(provider, { provider: { cluster, timeout: "1s" } }) },
+            { name: "control", config: inlineGate() },
+          ],
+          clusters: {
+            app: upstream.port,
+            dead: provider.port,
+            hollow: { type: "STATIC", load_assignment: { cluster_name: "hollow", endpoints: [] } },
+          },
+        });
+        t.after(() => envoy.stop());
+        for (const connection of await envoy.connections("gate")) {
+          const headers = [cookie(providerToken(provider))];
+          const answer = await expect(envoy, "gate", { connection, headers }, 503, "keys_unavailable");
+          assert.match(answer.header("retry-after"), /^[1-9]\d*$/);
+          await expect(envoy, "gate", { connection, path: "/news" }, 200, null);
+          connection.close();
+        }
+        await envoy.until(failedFetches("[^.]+"));
+        await assertHealthy(envoy, "control", upstream);
+        assert.deepEqual(upstream.requests.filter(({ path }) => path === "/salary"), []);
+        assert.ok(envoy.log.split("\n").length < 500, "the log is not flooded");
+
+        if (cluster !== "dead") return;
+        await provider.up();
+        await eventually(20_000, "the gate has recovered", async () => {
+          const { answer } = await ask(envoy, "gate", { headers: [cookie(providerToken(provider))] });
+          return answer.status === 200;
+        });
+        await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      });
+    }
+  }
+});
+
+const FLAGS = { "flag not set": undefined, "flag off": false, "flag on": true };
+
+for (const [what, allowOnHeadersStopIteration] of Object.entries(FLAGS)) {
+  describe(`requests that are paused, ${what}`, () => {
+    const bodies = {
+      "a small body": { body: "hello" },
+      "an empty body": { body: "" },
+      "1 MiB": { body: randomBytes(MEBIBYTE) },
+      "4 MiB": { body: randomBytes(4 * MEBIBYTE) },
+      "chunks": { chunks: ["a", randomBytes(100_000), "b"] },
+      "chunks and trailers": { chunks: ["a", "b"], trailers: [["x-trailer", "1"]] },
+    };
+    const bodiesH2 = {
+      "HTTP/2, no body": {},
+      "HTTP/2, a small body": { body: "hello" },
+      "HTTP/2, a body and trailers": { body: "hello", trailers: { "x-trailer": "1" } },
+      "HTTP/2, 1 MiB and trailers": { body: randomBytes(MEBIBYTE), trailers: { "x-trailer": "1" } },
+    };
+
+    test("reach the app whole once released, and not before", async (t) => {
+      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
+      const token = cookie(providerToken(provider));
+      const asked = start(t, envoy, bodies, bodiesH2, token);
+      await envoy.until("^http\\.gate\\.downstream_rq_active$", asked.length);
+      await eventually(5_000, "the small bodies are with Envoy", async () =>
+        (await envoy.sum("^http\\.gate\\.downstream_cx_rx_bytes_total$")) > MEBIBYTE / 2);
+      assert.equal(upstream.count, 0, "the app sees nothing before");
+      held.release();
+      for (const { name, path, content, trailers, answer } of asked) {
+        const status = await answer.then((given) => given.status, (error) => error.message);
+        assert.equal(status, 200, name);
+        const seen = await upstream.received(path);
+        assert.equal(`${name}: ${seen.length} ${seen.digest}`, `${name}: ${content.length} ${digest(content)}`);
+        assert.deepEqual({ ...seen.trailers }, trailers, name);
+        assert.equal(upstream.at(path).length, 1, `${name}: once`);
+      }
+      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    });
+
+    test("never reach the app when they end in 503", async (t) => {
+      const { envoy, provider, upstream } = await paused(t, { allowOnHeadersStopIteration, timeout: "1s" });
+      const asked = start(t, envoy, bodies, bodiesH2, cookie(providerToken(provider)));
+      for (const { name, answer } of asked) {
+        const status = await answer.then((given) => given.status, (error) => error.message);
+        assert.equal(status, 503, name);
+      }
+      assert.equal(upstream.count, 0);
+      provider.answers(KEYS, provide.normal);
+      await eventually(20_000, "the gate has recovered", async () => {
+        const { answer } = await ask(envoy, "gate", { headers: [cookie(providerToken(provider))] });
+        return answer.status === 200;
+      });
+      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    });
+
+    test("never reach the app when they end in a refusal", async (t) => {
+      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
+      const asked = start(t, envoy, bodies, bodiesH2, cookie(providerToken(provider, { claims: { amr: ["pwd"] } })));
+      await envoy.until("^http\\.gate\\.downstream_rq_active$", asked.length);
+      held.release();
+      for (const { name, answer } of asked) {
+        const status = await answer.then((given) => given.status, (error) => error.message);
+        assert.ok([302, 303, 401].includes(status), `${name}: ${status}`);
+      }
+      assert.equal(upstream.count, 0);
+      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    });
+
+    for (const [outcome, behaviour] of [["succeeds", provide.normal], ["fails", provide.status(500)], ["is reset", provide.resetAtOnce]]) {
+      test(`may be given up by the client while their fetch is out, which then ${outcome}`, async (t) => {
+        const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration, behaviour });
+        const token = cookie(providerToken(provider));
+        const headers = { [token[0]]: token[1] };
+        const [sessions, connections] = [[await connectH2(envoy.port("gate"))], []];
+        t.after(() => sessions.forEach((session) => session.close()));
+        const streams = Array.from({ length: 20 }, (_, at) =>
+          sessions[0].open({ method: "POST", path: `/salary/gone-${at}`, headers, ...(at % 2 && { body: "hello" }) }));
+        for (let at = 0; at < 10; at += 1) {
+          const connection = await connect(envoy.port("gate"));
+          connection.write(`POST /salary/gone HTTP/1.1\r\nhost: a\r\n${token.join(": ")}\r\ncontent-length: 10\r\n\r\n123`);
+          connections.push(connection);
+        }
+        const active = "^http\\.gate\\.downstream_rq_active$";
+        await envoy.until(active, streams.length + connections.length);
+        streams.forEach((stream) => stream.reset());
+        connections.forEach((connection) => connection.reset());
+        await eventually(10_000, "all are gone", async () => (await envoy.sum(active)) === 0);
+
+        const patient = ask(envoy, "gate", { path: "/salary/patient", headers: [token] });
+        if (outcome === "succeeds") await envoy.until(active, 1);
+        held.release();
+        const { answer } = await patient;
+        if (outcome === "succeeds") assert.equal(answer.status, 200);
+        else {
+          assert.ok([200, 503].includes(answer.status), `status ${answer.status}`);
+          provider.answers(KEYS, provide.normal);
+          await eventually(20_000, "the gate has recovered", async () => {
+            const next = await ask(envoy, "gate", { headers: [token] });
+            return next.answer.status === 200;
+          });
+        }
+        assert.equal(upstream.requests.filter(({ path }) => path.startsWith("/salary/gone")).length, 0);
+        await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      });
+    }
+
+    test("may be given up while their own refetch is out", async (t) => {
+      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
+      held.release();
+      await envoy.until(fetches("keys", "ok"));
+      const again = provider.holds(KEYS);
+      const [name, value] = cookie(providerToken(provider, { header: { kid: "unknown" } }));
+      const session = await connectH2(envoy.port("gate"));
+      t.after(() => session.close());
+      const stream = session.open({ method: "POST", path: "/salary/gone", headers: { [name]: value }, body: "hello" });
+      await provider.requested(KEYS, 2);
+      stream.reset();
+      await eventually(10_000, "it is gone", async () => (await envoy.sum("^http\\.gate\\.downstream_rq_active$")) === 0);
+      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      again.release();
+      await envoy.until(fetches("keys", "ok"), 2);
+      assert.equal(upstream.at("/salary/gone").length, 0);
+      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    });
+  });
+}
+
+/** A gate whose keys do not come before `held.release()`. */
+async function paused(t, { allowOnHeadersStopIteration, timeout = "10s", behaviour }) {
+  const upstream = await startUpstream();
+  t.after(() => upstream.stop());
+  const provider = await startProvider({ keys: [signingKey().jwk] });
+  t.after(() => provider.stop());
+  const held = provider.holds(KEYS, behaviour);
+  const envoy = await startEnvoy({
+    listeners: [{ name: "gate", allowOnHeadersStopIteration, config: fetchingGate(provider, { provider: { timeout } }) }],
+    clusters: { app: upstream.port, idp: provider.port },
+  });
+  t.after(() => envoy.stop());
+  await provider.requested(KEYS, 1);
+  return { envoy, provider, upstream, held };
+}
+
+/** Sends a request with each of the bodies, each on a connection of its own. */
+function start(t, envoy, bodies, bodiesH2, token) {
+  const h1 = Object.entries(bodies).map(([name, message]) => ({ name, message, send: send(connect, [token]) }));
+  const h2 = Object.entries(bodiesH2).map(([name, message]) => ({ name, message, send: send(connectH2, { [token[0]]: token[1] }) }));
+  return [...h1, ...h2].map(({ name, message, send: sendMessage }) => {
+    const { body = "", chunks = [body], trailers = {} } = message;
+    const path = `/salary/${randomUUID()}`;
+    const answer = sendMessage({ method: "POST", path, ...message });
+    answer.catch(() => {});
+    const content = Buffer.concat(chunks.map((chunk) => Buffer.from(chunk)));
+    return { name, path, content, trailers: Array.isArray(trailers) ? Object.fromEntries(trailers) : trailers, answer };
+  });
+
+  function send(open, headers) {
+    return async (message) => {
+      const connection = await open(envoy.port("gate"));
+      t.after(() => connection.close());
+      return connection.request({ ...message, headers });
+    };
+  }
+}

@@ -1,0 +1,444 @@
+// Real Envoy for end-to-end tests.
+//
+//   const envoy = await startEnvoy({
+//     listeners: [{ name: "gate", config: gateConfig }],
+//     clusters: { app: upstream.port, idp: provider.port },
+//   });
+//   await request(envoy.port("gate"), { path: "/salary" });
+//   await envoy.stop();
+//
+// One call starts one Envoy process with any number of listeners, each with a gate configuration of its own (or
+// none), on loopback and on ports that the kernel picks. Everything lives in a temporary directory that goes with
+// the process. Nothing here sleeps for a fixed time: a test awaits Envoy's readiness, a counter (`until`), a line of
+// the access log (`accessLog`) or a log message, each with a deadline.
+//
+// What a test takes from the environment:
+//   STEPGATE_WASM   the module (default: dist/stepgate.wasm)
+//   ENVOY           the newest Envoy that is supported, for every test
+//   ENVOY_OLDEST    the oldest one, for the smoke set (`version: "oldest"`)
+// A missing one is an error, never a skipped test.
+//
+// Around it: provider.mjs (an identity provider that misbehaves on request), upstream.mjs (the app, which records
+// what reaches it), tokens.mjs (keys and ID Tokens), http.mjs (clients that send exact bytes), gate.mjs (gate
+// configurations and the checks that every test ends with).
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { connect } from "./http.mjs";
+import { eventually } from "./wait.mjs";
+
+const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
+const READY_WITHIN = 30_000;
+const STOPPED_WITHIN = 5_000;
+
+/** The header by which `accessLog` finds the line of a request. */
+export const REQUEST_ID = "x-test-id";
+
+/**
+ * Starts Envoy and waits until it serves.
+ *
+ * @param {object} options
+ * @param {Listener[]} options.listeners
+ * @param {Record<string, number | object>} options.clusters  a port on loopback, or a whole Envoy cluster
+ * @param {"newest" | "oldest"} [options.version]
+ * @param {number} [options.concurrency]  the number of workers
+ * @param {object} [options.extraHcm]     merged into each HTTP connection manager
+ *
+ * @typedef {object} Listener
+ * @property {string} name
+ * @property {object | string} [config]   the gate's configuration; none: no gate on this listener
+ * @property {boolean} [allowOnHeadersStopIteration]  Envoy's flag; by default it is not set at all
+ * @property {"string" | "struct"} [configAs]         how the configuration reaches the module (default: string)
+ * @property {Record<string, string>} [env]           environment of the module
+ * @property {string} [vmId]              gates with the same one share a VM in each worker (default: all of them)
+ * @property {string} [cluster]           where requests go after the gate (default: app)
+ * @property {number} [maxHeaders]        how many request headers Envoy accepts (default: its own 100)
+ * @property {object} [extraHcm]          merged into this listener's HTTP connection manager
+ */
+export async function startEnvoy(options) {
+  const envoy = await Envoy.launch(options);
+  try {
+    await envoy.ready();
+    return envoy;
+  } catch (error) {
+    await envoy.stop();
+    throw error;
+  }
+}
+
+/** Starts Envoy with a configuration that it must refuse; gives its exit code and its log. */
+export async function startRefused(options) {
+  const envoy = await Envoy.launch(options);
+  try {
+    const code = await within(READY_WITHIN, envoy.exited, "Envoy neither refused the configuration nor ended");
+    return { code, log: envoy.log };
+  } finally {
+    await envoy.stop();
+  }
+}
+
+/** The path of the Envoy binary, from the environment. */
+export function envoyBinary(version = "newest") {
+  return requiredFile(version === "oldest" ? "ENVOY_OLDEST" : "ENVOY");
+}
+
+/** The path of the module under test. */
+export function stepgateModule() {
+  return requiredFile("STEPGATE_WASM", path.join(REPOSITORY, "dist/stepgate.wasm"));
+}
+
+class Envoy {
+  #child;
+  #directory;
+  #admin;
+  #ports = new Map();
+  #accessLog = new Map();
+  #accessLogWaiters = new Map();
+  #logWaiters = new Set();
+
+  /** All that Envoy and the gates have logged so far. */
+  log = "";
+
+  static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {} }) {
+    const binary = envoyBinary(version);
+    const directory = await mkdtemp(path.join(tmpdir(), "stepgate-envoy-"));
+    const file = path.join(directory, "bootstrap.json");
+    await writeFile(file, JSON.stringify(bootstrap({ listeners, clusters, extraHcm }), null, 2));
+    const child = spawn(binary, [
+      ...["--config-path", file],
+      ...["--admin-address-path", path.join(directory, "admin")],
+      ...["--concurrency", String(concurrency)],
+      ...["--log-level", "warning", "--component-log-level", "wasm:info"],
+      ...["--log-format", "%l %n: %v"],
+      ...["--file-flush-interval-msec", "20"],
+      "--use-dynamic-base-id",
+    ], { stdio: ["ignore", "pipe", "pipe"] });
+    return new Envoy(child, directory, concurrency);
+  }
+
+  constructor(child, directory, concurrency) {
+    this.#child = child;
+    this.#directory = directory;
+    this.concurrency = concurrency;
+    endWithThisProcess(child);
+    this.exited = new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (code, signal) => resolve(code ?? signal));
+    });
+    this.exited.catch(() => {});
+    lines(child.stdout, (line) => this.#accessed(line));
+    lines(child.stderr, (line) => this.#logged(line));
+  }
+
+  /** Waits until Envoy serves, and learns the ports. */
+  async ready() {
+    const ended = this.exited.then((code) => {
+      throw new Error(`Envoy ended (${code}) before it served:\n${this.log}`);
+    });
+    ended.catch(() => {});
+    const live = eventually(READY_WITHIN, "Envoy is ready", async () => {
+      this.#admin ??= await this.#adminPort();
+      return (await this.admin("/ready")).startsWith("LIVE");
+    });
+    await Promise.race([live, ended]);
+    const { listener_statuses: listeners } = JSON.parse(await this.admin("/listeners?format=json"));
+    for (const { name, local_address: address } of listeners) {
+      this.#ports.set(name, address.socket_address.port_value);
+    }
+  }
+
+  /** The port of a listener. */
+  port(name) {
+    const port = this.#ports.get(name);
+    assert.ok(port, `no listener \`${name}\``);
+    return port;
+  }
+
+  /** The address of a listener, with a path. */
+  url(name, target = "") {
+    return `http://127.0.0.1:${this.port(name)}${target}`;
+  }
+
+  /** The text of an admin page. */
+  async admin(page) {
+    return get(this.#admin, page);
+  }
+
+  /** Envoy's counters and gauges by name, of those that match a pattern (RE2, as the admin page takes it). */
+  async stats(pattern = "") {
+    const filter = pattern === "" ? "" : `&filter=${encodeURIComponent(pattern)}`;
+    const { stats } = JSON.parse(await this.admin(`/stats?format=json${filter}`));
+    return new Map(stats.filter((stat) => "value" in stat).map((stat) => [stat.name, stat.value]));
+  }
+
+  /** The sum of all counters whose names match. */
+  async sum(pattern) {
+    return [...(await this.stats(pattern)).values()].reduce((total, value) => total + value, 0);
+  }
+
+  /** The sum of counters, once it is at least `count`. */
+  async until(pattern, count = 1, milliseconds = 10_000) {
+    return eventually(milliseconds, `\`${pattern}\` is at least ${count}`, async () => {
+      const sum = await this.sum(pattern);
+      return sum >= count && sum;
+    });
+  }
+
+  /**
+   * The access log's line of the request that carried this value in the header `x-test-id`, parsed:
+   * `{ id, code, details, flags, reason }`, `reason` being the filter state `wasm.stepgate` (null: there is none).
+   */
+  async accessLog(id, milliseconds = 10_000) {
+    const known = this.#accessLog.get(id);
+    if (known) return known;
+    const line = new Promise((resolve) => this.#accessLogWaiters.set(id, resolve));
+    return within(milliseconds, line, `no line in the access log for request \`${id}\``);
+  }
+
+  /** Waits for a message in the log. */
+  async logged(pattern, milliseconds = 10_000) {
+    if (pattern.test(this.log)) return;
+    const seen = new Promise((resolve) => this.#logWaiters.add({ pattern, resolve }));
+    await within(milliseconds, seen, `${pattern} is not in the log`);
+  }
+
+  /**
+   * One connection to each worker: `[connection of worker 0, connection of worker 1, …]`. The kernel spreads
+   * connections over the workers, and each worker counts its own; so connections are opened one at a time, until
+   * every worker has one.
+   */
+  async connections(name) {
+    const found = new Array(this.concurrency);
+    const pattern = `^listener\\.${name}\\.worker_\\d+\\.downstream_cx_total$`;
+    let before = await this.stats(pattern);
+    for (let attempt = 0; attempt < 100 && Object.keys(found).length < this.concurrency; attempt += 1) {
+      const connection = await connect(this.port(name));
+      const after = await eventually(5_000, "the connection is counted", async () => {
+        const now = await this.stats(pattern);
+        return total(now) > total(before) && now;
+      });
+      const [stat] = [...after].find(([stat, value]) => value > (before.get(stat) ?? 0));
+      const worker = Number(/worker_(\d+)/.exec(stat)[1]);
+      before = after;
+      if (found[worker]) connection.close();
+      else found[worker] = connection;
+    }
+    assert.equal(Object.keys(found).length, this.concurrency, "every worker has a connection");
+    return found;
+  }
+
+  /** Fails when a VM has trapped or a gate has panicked. */
+  assertNoTrap() {
+    const trap = this.log.split("\n").find((line) => TRAP.test(line));
+    assert.equal(trap, undefined, "no gate has trapped");
+    assert.equal(this.#child.exitCode ?? this.#child.signalCode, null, "Envoy is still running");
+  }
+
+  /** Ends the process and removes its directory. */
+  async stop() {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill("SIGTERM");
+      const forced = setTimeout(() => this.#child.kill("SIGKILL"), STOPPED_WITHIN);
+      await this.exited.catch(() => {});
+      clearTimeout(forced);
+    }
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  async #adminPort() {
+    const file = path.join(this.#directory, "admin");
+    if (!existsSync(file)) return undefined;
+    const [, port] = /:(\d+)$/.exec((await readFile(file, "utf8")).trim()) ?? [];
+    return port && Number(port);
+  }
+
+  #accessed(line) {
+    const entry = JSON.parse(line);
+    if (!entry.id) return;
+    this.#accessLog.set(entry.id, entry);
+    this.#accessLogWaiters.get(entry.id)?.(entry);
+  }
+
+  #logged(line) {
+    this.log += `${line}\n`;
+    for (const waiter of this.#logWaiters) {
+      if (!waiter.pattern.test(this.log)) continue;
+      this.#logWaiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+}
+
+// How a trap shows: the function that failed, the SDK's own report of a panic, and what Envoy does about it.
+const TRAP = /Function: \S+ failed|panicked at|Uncaught RuntimeError|Plugin configured to fail|vm (creation|has) failed/i;
+
+function bootstrap({ listeners, clusters, extraHcm }) {
+  return {
+    admin: { address: loopback(0) },
+    static_resources: {
+      listeners: listeners.map((listener) => listenerOf(listener, extraHcm)),
+      clusters: Object.entries(clusters).map(([name, cluster]) =>
+        typeof cluster === "number" ? clusterOf(name, cluster) : { name, ...cluster },
+      ),
+    },
+  };
+}
+
+function listenerOf(listener, extraHcm) {
+  const { name, cluster = "app", maxHeaders } = listener;
+  const filters = listener.config === undefined ? [] : [gateFilter(listener)];
+  const manager = {
+    "@type": `${EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: name,
+    codec_type: "AUTO",
+    ...(maxHeaders && {
+      max_request_headers_kb: 8192,
+      common_http_protocol_options: { max_headers_count: maxHeaders },
+    }),
+    http_protocol_options: { enable_trailers: true },
+    http2_protocol_options: { allow_connect: true },
+    upgrade_configs: [{ upgrade_type: "websocket" }],
+    route_config: {
+      virtual_hosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "" }, route: { cluster } }] }],
+    },
+    http_filters: [...filters, extension("filters.http.router.v3.Router", "envoy.filters.http.router")],
+    access_log: [accessLog()],
+    ...extraHcm,
+    ...listener.extraHcm,
+  };
+  return {
+    name,
+    stat_prefix: name,
+    address: loopback(0),
+    filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
+  };
+}
+
+function gateFilter({ config, configAs = "string", env = {}, vmId = "", allowOnHeadersStopIteration }) {
+  return extension("filters.http.wasm.v3.Wasm", "stepgate", {
+    config: {
+      name: "stepgate",
+      configuration: gateConfiguration(config, configAs),
+      ...(allowOnHeadersStopIteration !== undefined && {
+        allow_on_headers_stop_iteration: allowOnHeadersStopIteration,
+      }),
+      vm_config: {
+        vm_id: vmId,
+        runtime: "envoy.wasm.runtime.v8",
+        code: { local: { filename: stepgateModule() } },
+        environment_variables: { key_values: env },
+      },
+    },
+  });
+}
+
+function gateConfiguration(config, as) {
+  if (as === "struct") return { "@type": `${GOOGLE}.Struct`, value: config };
+  return { "@type": `${GOOGLE}.StringValue`, value: typeof config === "string" ? config : JSON.stringify(config) };
+}
+
+function clusterOf(name, port) {
+  return {
+    name,
+    type: "STATIC",
+    connect_timeout: "5s",
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: loopback(port) } }] }],
+    },
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": `${EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions`,
+        explicit_http_config: { http_protocol_options: { enable_trailers: true } },
+        common_http_protocol_options: { max_headers_count: 5000 },
+      },
+    },
+  };
+}
+
+function accessLog() {
+  return extension("access_loggers.stream.v3.StdoutAccessLog", "envoy.access_loggers.stdout", {
+    log_format: {
+      json_format: {
+        id: `%REQ(${REQUEST_ID})%`,
+        code: "%RESPONSE_CODE%",
+        details: "%RESPONSE_CODE_DETAILS%",
+        flags: "%RESPONSE_FLAGS%",
+        reason: "%FILTER_STATE(wasm.stepgate:PLAIN)%",
+      },
+    },
+  });
+}
+
+const EXTENSIONS = "type.googleapis.com/envoy.extensions";
+const GOOGLE = "type.googleapis.com/google.protobuf";
+
+function extension(type, name, config = {}) {
+  return { name, typed_config: { "@type": `${EXTENSIONS}.${type}`, ...config } };
+}
+
+function loopback(port) {
+  return { socket_address: { address: "127.0.0.1", port_value: port } };
+}
+
+function requiredFile(variable, fallback) {
+  const file = process.env[variable] ?? fallback;
+  if (!file) throw new Error(`${variable} is not set: it names the Envoy binary to test with (\`make test\` sets it)`);
+  if (!existsSync(file)) throw new Error(`${variable}: there is no file \`${file}\` (\`make test\` provides it)`);
+  return path.resolve(file);
+}
+
+function get(port, page) {
+  return new Promise((resolve, reject) => {
+    const request = http.get({ host: "127.0.0.1", port, path: page, agent: false, timeout: 5_000 }, async (response) => {
+      let body = "";
+      try {
+        for await (const chunk of response.setEncoding("utf8")) body += chunk;
+        resolve(body);
+      } catch (error) {
+        reject(error);
+      }
+    });
+    request.once("error", reject);
+    request.once("timeout", () => request.destroy(new Error(`${page} takes too long`)));
+  });
+}
+
+async function within(milliseconds, promise, complaint) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${complaint} (within ${milliseconds} ms)`)), milliseconds);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function lines(stream, take) {
+  let rest = "";
+  stream.setEncoding("utf8").on("data", (text) => {
+    const complete = (rest + text).split("\n");
+    rest = complete.pop();
+    complete.forEach(take);
+  });
+  stream.on("close", () => rest && take(rest));
+}
+
+function endWithThisProcess(child) {
+  const end = () => child.kill("SIGKILL");
+  process.once("exit", end);
+  child.once("exit", () => process.removeListener("exit", end));
+}
+
+function total(stats) {
+  return [...stats.values()].reduce((sum, value) => sum + value, 0);
+}
