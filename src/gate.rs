@@ -184,6 +184,7 @@ impl Gate {
             let verified = self.accept(&token, claims, None);
             return self.conclude(pending, verified, env);
         }
+        self.provider.follow_clock(env.now);
         let unusable = match self.provider.key(jws.algorithm(), jws.kid(), env.now, pending.asked) {
             Lookup::Found(Ok(key)) => {
                 let check = jws.signature_check(&key);

@@ -8,19 +8,13 @@ pub trait Fields {
     fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
 }
 
-impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
+impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
     fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         for (field, value) in self {
             if field.as_ref().eq_ignore_ascii_case(name) {
                 visit(value.as_ref());
             }
         }
-    }
-}
-
-impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.as_slice().visit(name, visit);
     }
 }
 

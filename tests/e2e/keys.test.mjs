@@ -16,7 +16,7 @@ import { eventually } from "./support/wait.mjs";
 const GATES = { discovery: discoveringGate, jwks_uri: fetchingGate };
 
 for (const [how, gate] of Object.entries(GATES)) {
-  describe(`keys by ${how}`, () => {
+  describe(`keys by ${how}`, { concurrency: 3 }, () => {
     test("one fetch serves all workers, ahead of any request", async (t) => {
       const { envoy, provider, upstream } = await setUp(t, gate);
       await envoy.until(fetches("keys", "ok"));
@@ -70,7 +70,7 @@ for (const [how, gate] of Object.entries(GATES)) {
   });
 }
 
-describe("keys, later", () => {
+describe("keys, later", { concurrency: 4 }, () => {
   test("the last good keys serve through an outage, and the next good answer is taken", async (t) => {
     const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { refresh: "1s", timeout: "1s" } });
     await envoy.until(fetches("keys", "ok"));

@@ -176,7 +176,7 @@ fn substitute(text: &str, tokens: &BTreeMap<String, String>) -> String {
 }
 
 /// Mints a token: see the format's description.
-fn mint(specification: &Value, config: &Value, now: u64) -> String {
+pub fn mint(specification: &Value, config: &Value, now: u64) -> String {
     let key = specification["key"].as_str().unwrap_or("rsa");
     let algorithm = specification["alg"].as_str().unwrap_or_else(|| keys::default_algorithm(key));
     let mut header = json!({ "alg": algorithm, "kid": key, "typ": "JWT" });

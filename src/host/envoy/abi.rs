@@ -114,7 +114,7 @@ pub fn now() -> Timestamp {
 /// 32 bytes from the host's random source (WASI `random_get`; Envoy answers from BoringSSL).
 pub fn entropy() -> [u8; 32] {
     let mut bytes = [0; 32];
-    if getrandom::fill(&mut bytes).is_err() {
+    if getrandom::getrandom(&mut bytes).is_err() {
         log(LogLevel::Critical, "stepgate: the host has no source of randomness");
         // Guessable values would be worse than no answer.
         std::process::abort();

@@ -99,6 +99,7 @@ class Envoy {
   #directory;
   #admin;
   #ports = new Map();
+  #opening = new Map();
   #accessLog = new Map();
   #accessLogWaiters = new Map();
   #logWaiters = new Set();
@@ -212,9 +213,15 @@ class Envoy {
   /**
    * One connection to each worker: `[connection of worker 0, connection of worker 1, …]`. The kernel spreads
    * connections over the workers, and each worker counts its own; so connections are opened one at a time, until
-   * every worker has one.
+   * every worker has one. Nothing else may connect to this listener meanwhile.
    */
   async connections(name) {
+    const turn = (this.#opening.get(name) ?? Promise.resolve()).then(() => this.#oneToEachWorker(name));
+    this.#opening.set(name, turn.catch(() => {}));
+    return turn;
+  }
+
+  async #oneToEachWorker(name) {
     const found = new Array(this.concurrency);
     const pattern = `^listener\\.${name}\\.worker_\\d+\\.downstream_cx_total$`;
     let before = await this.stats(pattern);
