@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Config, TokenConfig};
 use crate::encoding::base64url_encode;
-use crate::gate::Env;
+use crate::env::Env;
 use crate::http::Response;
 use crate::oidc::{AuthorizationRequest, StepUp};
 use crate::policy::Requirement;

@@ -8,21 +8,13 @@ use crate::cache::TokenCache;
 use crate::claims::{Expected, VerifiedIdToken};
 use crate::config::Config;
 use crate::cookie::{Found, find_token};
+use crate::env::Env;
 use crate::http::Request;
 use crate::jose::{Algorithm, Jws, Key, SignatureCheck, SignedClaims};
 use crate::provider::{Asked, Endpoint, Fault, Fetch, Lookup, Provider, Reply};
 use crate::reason::Reason;
 use crate::rules::Matched;
 use crate::time::Timestamp;
-
-/// What only a host has: the time, and randomness.
-#[derive(Clone, Copy)]
-pub struct Env<'a> {
-    /// The time now.
-    pub now: Timestamp,
-    /// Draws 32 bytes from a cryptographic source. Called at most once a step, only where an answer needs it.
-    pub entropy: &'a dyn Fn() -> [u8; 32],
-}
 
 /// What happens next with a request.
 #[derive(Debug)]

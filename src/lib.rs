@@ -29,6 +29,7 @@ mod cache;
 mod claims;
 mod cookie;
 mod encoding;
+mod env;
 mod gate;
 mod policy;
 mod rules;
@@ -39,7 +40,8 @@ mod host;
 pub use answer::{Decision, DecisionKind};
 pub use claims::VerifiedIdToken;
 pub use config::{Config, ConfigErrors};
-pub use gate::{Env, Gate, Outcome, Pending, Step};
+pub use env::Env;
+pub use gate::{Gate, Outcome, Pending, Step};
 pub use jose::SignatureCheck;
 pub use reason::Reason;
 

@@ -486,7 +486,7 @@ for (const [what, allowOnHeadersStopIteration] of Object.entries(FLAGS)) {
     test("may be given up while their own refetch is out", async (t) => {
       const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
       held.release();
-      await envoy.until(fetches("keys", "ok"));
+      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
       const again = provider.holds(KEYS);
       const [name, value] = cookie(providerToken(provider, { header: { kid: "unknown" } }));
       const session = await connectH2(envoy.port("gate"));

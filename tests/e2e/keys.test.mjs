@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 
 import { startEnvoy } from "./support/envoy.mjs";
 import {
@@ -164,7 +165,7 @@ describe("keys, later", { concurrency: 4 }, () => {
 
   test("rotation: both workers meet the new kid at once, one fetch serves both", async (t) => {
     const { envoy, provider, upstream } = await setUp(t, fetchingGate);
-    await envoy.until(fetches("keys", "ok"));
+    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
     const connections = await workers(t, envoy);
     const fresh = signingKey("RS256", "2");
     provider.keys = [fresh.jwk];
@@ -216,21 +217,44 @@ describe("keys, later", { concurrency: 4 }, () => {
     await assertHealthy(envoy, "gate", upstream, providerToken(provider));
   });
 
-  test("after the cooldown a new key is found", async (t) => {
+  test("after the cooldown a new key is found, on every worker, also where it was asked for meanwhile", async (t) => {
     const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { unknown_kid_cooldown: "2s" } });
-    await envoy.until(fetches("keys", "ok"));
+    const [one, two] = await workers(t, envoy);
+    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
     const junk = providerToken(provider, { header: { kid: "junk" } });
-    await expect(envoy, "gate", { headers: [cookie(junk)] }, 302, "key_unknown");
+    await expect(envoy, "gate", { connection: one, headers: [cookie(junk)] }, 302, "key_unknown");
+    assert.equal(provider.count(KEYS), 2);
+
+    const fresh = signingKey("RS256", "2");
+    provider.keys = [fresh.jwk];
+    const headers = [cookie(providerToken(provider, { key: fresh }))];
+    for (const connection of [two, one]) await expect(envoy, "gate", { connection, headers }, 302, "key_unknown");
+    assert.equal(provider.count(KEYS), 2, "the cooldown holds for both workers");
+    for (const connection of [one, two]) {
+      await eventually(6_000, "the new key is found", async () => {
+        const { answer } = await ask(envoy, "gate", { connection, headers });
+        return answer.status === 200;
+      });
+    }
+    assert.equal(provider.count(KEYS), 3, "one refetch for both");
+    await assertHealthy(envoy, "gate", upstream, providerToken(provider, { key: fresh }));
+  });
+
+  test("a worker that first catches up with an older refetch still looks for its own kid", async (t) => {
+    const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { unknown_kid_cooldown: "1s" } });
+    const [one, two] = await workers(t, envoy);
+    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    const junk = providerToken(provider, { header: { kid: "junk" } });
+    await expect(envoy, "gate", { connection: one, headers: [cookie(junk)] }, 302, "key_unknown");
     assert.equal(provider.count(KEYS), 2);
     const fresh = signingKey("RS256", "2");
     provider.keys = [fresh.jwk];
-    const token = providerToken(provider, { key: fresh });
-    await eventually(10_000, "the new key is found", async () => {
-      const { answer } = await ask(envoy, "gate", { headers: [cookie(token)] });
-      return answer.status === 200;
-    });
+    await pause(1_500); // the cooldown
+    const headers = [cookie(providerToken(provider, { key: fresh }))];
+    await expect(envoy, "gate", { connection: two, headers }, 200, "satisfied");
+    await expect(envoy, "gate", { connection: one, headers }, 200, "satisfied");
     assert.equal(provider.count(KEYS), 3);
-    await assertHealthy(envoy, "gate", upstream, token);
+    await assertHealthy(envoy, "gate", upstream, providerToken(provider, { key: fresh }));
   });
 
   test("metadata of another issuer is never used", async (t) => {
