@@ -13,6 +13,22 @@
 //!
 //! The target triple chooses the host: `wasm32-wasip1` builds the Envoy module.
 
+#![deny(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used,
+    missing_docs
+)]
+#![cfg_attr(test, allow(clippy::string_slice, reason = "a test may panic"))]
+
 pub mod config;
 pub mod http;
 pub mod jose;

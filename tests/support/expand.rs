@@ -266,7 +266,7 @@ fn mangle(how: Option<&str>, message: &str, signature: &str) -> String {
 /// The same bytes to a lenient decoder: the unused bits of the last character are set.
 fn with_trailing_bits(text: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    assert!(text.len() % 4 != 0, "no unused bits");
+    assert!(!text.len().is_multiple_of(4), "no unused bits");
     let last = text.bytes().last().expect("a character");
     let position = ALPHABET.iter().position(|letter| *letter == last).expect("base64url");
     format!("{}{}", &text[..text.len() - 1], char::from(ALPHABET[position | 1]))
