@@ -13,10 +13,9 @@ use crate::config::{Config, TokenConfig};
 use crate::encoding::base64url_encode;
 use crate::env::Env;
 use crate::http::Response;
-use crate::oidc::{AuthorizationRequest, StepUp};
-use crate::policy::Requirement;
+use crate::oidc::AuthorizationRequest;
 use crate::reason::Reason;
-use crate::rules::{AnswerMode, Rule};
+use crate::rules::{AnswerMode, Demand};
 
 pub use context::RequestContext;
 use context::{ATTEMPTS_COOKIE, RequestKind, SECURE_ATTEMPTS_COOKIE};
@@ -75,61 +74,34 @@ impl DecisionKind {
 }
 
 impl Decision {
-    pub(crate) const fn forward(reason: Reason) -> Self {
-        Self { kind: DecisionKind::Forward, reason, rules: Vec::new(), response: None, response_headers: Vec::new() }
+    /// No rule applies.
+    pub(crate) const fn not_protected() -> Self {
+        Self {
+            kind: DecisionKind::Forward,
+            reason: Reason::NotProtected,
+            rules: Vec::new(),
+            response: None,
+            response_headers: Vec::new(),
+        }
     }
 
-    /// The enforced rules are satisfied. What the app answers depends on the token, which caches must know.
-    pub(crate) fn passed(reported: Option<Reason>, rules: Vec<Arc<str>>, token: &TokenConfig) -> Self {
+    /// The request goes on to the app, because everything asked for is proven.
+    pub(crate) fn satisfied(demand: &Demand, token: &TokenConfig) -> Self {
+        Self::forward(DecisionKind::Forward, Reason::Satisfied, demand, token)
+    }
+
+    /// The request goes on to the app, though not everything asked for is proven: the rules only report.
+    pub(crate) fn reported(demand: &Demand, reason: Reason, token: &TokenConfig) -> Self {
+        Self::forward(DecisionKind::Report, reason, demand, token)
+    }
+
+    /// What the app answers depends on who asks, which caches must know.
+    fn forward(kind: DecisionKind, reason: Reason, demand: &Demand, token: &TokenConfig) -> Self {
         let vary = match &token.header {
             Some(header) => format!("Cookie, {header}"),
             None => "Cookie".to_owned(),
         };
-        Self {
-            kind: if reported.is_some() { DecisionKind::Report } else { DecisionKind::Forward },
-            rules,
-            response_headers: vec![("vary", vary)],
-            ..Self::forward(reported.unwrap_or(Reason::Satisfied))
-        }
-    }
-}
-
-/// What the rules that apply ask for together.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub rules: Vec<Arc<str>>,
-    pub requirement: Requirement,
-    pub step_up: StepUp,
-    pub answer: AnswerMode,
-}
-
-impl Asked {
-    /// Unites rules; none for no rule.
-    pub fn united(rules: &[&Rule]) -> Option<Self> {
-        let (first, others) = rules.split_first()?;
-        let mut united = Self {
-            rules: vec![first.name.clone()],
-            requirement: first.requirement.clone(),
-            step_up: first.step_up.clone(),
-            answer: first.answer,
-        };
-        for rule in others {
-            united.rules.push(rule.name.clone());
-            united.requirement.unite(&rule.requirement);
-            united.step_up.unite(&rule.step_up);
-            united.answer = united.answer.max(rule.answer);
-        }
-        Some(united)
-    }
-
-    /// A short name for this set of rules, to count attempts by.
-    fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for name in &self.rules {
-            hash.update((name.len() as u64).to_be_bytes());
-            hash.update(name.as_bytes());
-        }
-        base64url_encode(hash.finalize().get(..9).unwrap_or_default())
+        Self { kind, reason, rules: demand.rules.clone(), response: None, response_headers: vec![("vary", vary)] }
     }
 }
 
@@ -137,7 +109,7 @@ impl Asked {
 pub struct Answerer<'a> {
     pub config: &'a Config,
     pub context: &'a RequestContext,
-    pub asked: &'a Asked,
+    pub demand: &'a Demand,
     pub env: Env<'a>,
 }
 
@@ -145,7 +117,7 @@ impl Answerer<'_> {
     /// Whether the answer needs the provider's authorization endpoint.
     pub fn leads_to_provider(&self, reason: &Reason) -> bool {
         let steps_up = !matches!(reason, Reason::PathRejected(_) | Reason::KeysUnavailable { .. });
-        steps_up && self.asked.step_up.login.is_none()
+        steps_up && self.demand.step_up.login.is_none()
     }
 
     /// The decision for a request that is not satisfied. `endpoint` is the provider's authorization endpoint, where
@@ -160,8 +132,8 @@ impl Answerer<'_> {
             }
             _ if self.challenges() => (DecisionKind::Challenge, self.challenge(&reason, &self.step_up_url(endpoint))),
             _ => {
-                let attempts = self.context.attempts(&self.asked.fingerprint());
-                if attempts >= self.asked.step_up.max_attempts {
+                let attempts = self.context.attempts(&fingerprint(self.demand));
+                if attempts >= self.demand.step_up.max_attempts {
                     return self.give_up(attempts, reason);
                 }
                 (DecisionKind::Redirect, self.redirect(self.step_up_url(endpoint), attempts + 1))
@@ -171,11 +143,12 @@ impl Answerer<'_> {
     }
 
     fn decision(&self, kind: DecisionKind, reason: Reason, response: Response) -> Decision {
-        Decision { kind, rules: self.asked.rules.clone(), response: Some(response), ..Decision::forward(reason) }
+        let rules = self.demand.rules.clone();
+        Decision { kind, reason, rules, response: Some(response), response_headers: Vec::new() }
     }
 
     fn challenges(&self) -> bool {
-        match self.asked.answer {
+        match self.demand.answer {
             AnswerMode::Redirect => false,
             AnswerMode::Unauthorized => true,
             AnswerMode::Auto => self.context.kind != RequestKind::Navigation,
@@ -183,14 +156,14 @@ impl Answerer<'_> {
     }
 
     fn step_up_url(&self, endpoint: &str) -> String {
-        let max_age = self.asked.requirement.max_age;
-        match &self.asked.step_up.login {
-            Some(login) => login.url(&self.asked.step_up, max_age, &self.context.return_to),
+        let max_age = self.demand.requirement.max_age;
+        match &self.demand.step_up.login {
+            Some(login) => login.url(&self.demand.step_up, max_age, &self.context.return_to),
             None => AuthorizationRequest {
                 endpoint,
                 client_id: &self.config.client.id,
                 redirect_uri: &self.config.client.redirect_uri,
-                step_up: &self.asked.step_up,
+                step_up: &self.demand.step_up,
                 max_age,
                 return_path: self.context.return_path(),
                 entropy: &(self.env.entropy)(),
@@ -200,7 +173,7 @@ impl Answerer<'_> {
     }
 
     fn redirect(&self, location: String, attempts: u32) -> Response {
-        let attempts = format!("{}.{attempts}", self.asked.fingerprint());
+        let attempts = format!("{}.{attempts}", fingerprint(self.demand));
         let headers = vec![
             ("location", location),
             ("cache-control", "no-store".to_owned()),
@@ -213,11 +186,11 @@ impl Answerer<'_> {
     fn challenge(&self, reason: &Reason, step_up_url: &str) -> Response {
         let error = if reason.is_insufficient() { "insufficient_user_authentication" } else { "invalid_token" };
         let mut challenge = format!("Bearer error=\"{error}\", error_description={}", quoted(&reason.to_string()));
-        let acr_values = self.asked.step_up.acr_values.join(" ");
+        let acr_values = self.demand.step_up.acr_values.join(" ");
         if !acr_values.is_empty() {
             challenge.push_str(&format!(", acr_values={}", quoted(&acr_values)));
         }
-        if let Some(max_age) = self.asked.requirement.max_age {
+        if let Some(max_age) = self.demand.requirement.max_age {
             challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
         }
         let mut response = self.problem(401, reason, vec![("www-authenticate", challenge)], Some(step_up_url));
@@ -284,6 +257,16 @@ impl Answerer<'_> {
         };
         format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
     }
+}
+
+/// A short name for a set of rules, to count attempts by.
+fn fingerprint(demand: &Demand) -> String {
+    let mut hash = Sha256::new();
+    for name in &demand.rules {
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name.as_bytes());
+    }
+    base64url_encode(hash.finalize().get(..9).unwrap_or_default())
 }
 
 /// A quoted-string (RFC 9110 section 5.6.4).

@@ -437,11 +437,10 @@ fn check_way_back(client: &ClientConfig, decoded: &rules::Decoded, errors: &mut 
 
 fn check_reachable(place: &str, authority: &str, path: &str, decoded: &rules::Decoded, errors: &mut ConfigErrors) {
     let readings = decoded.rules.readings(path.as_bytes());
-    let matched = decoded.rules.matching(authority.as_bytes(), b"GET", &readings);
-    if let Some(rule) = matched.enforced.first() {
+    let demands = decoded.rules.matching(authority.as_bytes(), b"GET", &readings);
+    if let Some(name) = demands.enforced.as_ref().and_then(|demand| demand.rules.first()) {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let problem =
-            format!("falls under the rule `{}` itself, a loop: add `{path}` to the rule's `except`", rule.name);
+        let problem = format!("falls under the rule `{name}` itself, a loop: add `{path}` to the rule's `except`");
         errors.push_once(place, problem);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::answer::{Answerer, Asked as AskedFor, Decision, RequestContext};
+use crate::answer::{Answerer, Decision, RequestContext};
 use crate::cache::TokenCache;
 use crate::claims::{Expected, VerifiedIdToken};
 use crate::config::Config;
@@ -13,7 +13,7 @@ use crate::http::Request;
 use crate::jose::{Algorithm, Jws, Key, SignatureCheck, SignedClaims};
 use crate::provider::{Asked, Endpoint, Fault, Fetch, Lookup, Provider, Reply};
 use crate::reason::Reason;
-use crate::rules::Matched;
+use crate::rules::{Demand, Demands};
 use crate::time::Timestamp;
 
 /// What happens next with a request.
@@ -40,10 +40,7 @@ pub enum Outcome {
 
 /// A request on hold. Owned, and used once.
 pub struct Pending {
-    context: RequestContext,
-    enforced: Option<AskedFor>,
-    reported: Option<AskedFor>,
-    asked: Asked,
+    inquiry: Inquiry,
     stage: Stage,
 }
 
@@ -53,12 +50,20 @@ impl fmt::Debug for Pending {
     }
 }
 
+/// What is known of a request that some rule applies to.
+struct Inquiry {
+    context: RequestContext,
+    demands: Demands,
+    asked: Asked,
+}
+
+/// What a request on hold waits for.
 enum Stage {
-    /// A key is needed for this token.
+    /// A document that may bring the key for this token.
     Key(Box<Jws>, Endpoint),
-    /// The signature is being checked.
+    /// The verdict on this token's signature by this key.
     Signature(Box<Jws>, Arc<Key>),
-    /// A step-up for this reason needs the provider's authorization endpoint.
+    /// The provider's authorization endpoint, for a step-up with this reason.
     StepUp(Reason),
 }
 
@@ -86,56 +91,46 @@ impl Gate {
     /// Decides a request, or says what that needs.
     pub fn begin(&mut self, request: &Request<'_>, env: Env<'_>) -> Step {
         let readings = self.config.rules.readings(request.path);
-        let matched = self.config.rules.matching(request.authority, request.method, &readings);
-        if matched.enforced.is_empty() && matched.reported.is_empty() {
-            return Step::Done(Decision::forward(Reason::NotProtected));
+        let demands = self.config.rules.matching(request.authority, request.method, &readings);
+        if demands.enforced.is_none() && demands.reported.is_none() {
+            return Step::Done(Decision::not_protected());
         }
-        let Matched { enforced, reported } = matched;
-        let (enforced, reported) = (AskedFor::united(&enforced), AskedFor::united(&reported));
-        let token = match readings.defect {
+        let found = match readings.defect {
             Some(defect) => Err(Reason::PathRejected(defect)),
-            None => find_token(request, &self.config.token.cookie, self.config.token.header.as_deref()),
+            None => find_token(request, &self.config.token.cookie, self.config.token.header.as_deref())
+                .and_then(|found| found.ok_or(Reason::TokenMissing)),
         };
-        let in_header = matches!(&token, Ok(Some(found)) if found.in_header);
-        let context = RequestContext::of(request, in_header, self.config.token.header.is_some());
-        let pending = |stage| Pending { context, enforced, reported, asked: Asked::default(), stage };
-        match token {
-            Err(reason) => self.conclude(pending(Stage::StepUp(reason.clone())), Err(reason), env),
-            Ok(None) => {
-                let reason = Reason::TokenMissing;
-                self.conclude(pending(Stage::StepUp(reason.clone())), Err(reason), env)
-            }
-            Ok(Some(Found { token, .. })) => {
-                if let Some(verified) = self.cache.get(&token, env.now) {
-                    return self.conclude(pending(Stage::StepUp(Reason::Satisfied)), Ok(verified), env);
-                }
-                match Jws::parse(&token, self.config.token.max_bytes, &self.config.token.algorithms) {
-                    Ok(jws) => self.find_key(pending(Stage::StepUp(Reason::Satisfied)), Box::new(jws), env),
-                    Err(reason) => self.conclude(pending(Stage::StepUp(reason.clone())), Err(reason), env),
-                }
-            }
+        let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, env.now));
+        if let Some(verified) = &cached
+            && let Ok(decision) = self.judge(&demands, Ok(verified), env.now)
+        {
+            return Step::Done(decision);
+        }
+        let context = RequestContext::of(request, found.as_ref().is_ok_and(|found| found.in_header));
+        let inquiry = Inquiry { context, demands, asked: Asked::default() };
+        let token = match (cached, found) {
+            (Some(verified), _) => return self.conclude(inquiry, Ok(verified), env),
+            (None, Err(reason)) => return self.conclude(inquiry, Err(reason), env),
+            (None, Ok(Found { token, .. })) => token,
+        };
+        match Jws::parse(&token, self.config.token.max_bytes, &self.config.token.algorithms) {
+            Ok(jws) => self.find_key(inquiry, Box::new(jws), env),
+            Err(reason) => self.conclude(inquiry, Err(reason), env),
         }
     }
 
     /// Goes on with a request on hold. An outcome of another kind than the step asked for counts as the worst one.
     pub fn resume(&mut self, pending: Pending, outcome: Outcome, env: Env<'_>) -> Step {
-        let Pending { context, enforced, reported, mut asked, stage } = pending;
-        let endpoint = match &stage {
-            Stage::Key(_, endpoint) => Some(*endpoint),
-            Stage::StepUp(_) => Some(Endpoint::Metadata),
-            Stage::Signature(..) => None,
-        };
-        if let Some(endpoint) = endpoint {
-            asked.note(endpoint);
-            if let Outcome::Fetched(reply) = &outcome {
-                // A fault leaves things as they were, and they are looked at below.
-                let _ = self.learn(endpoint, reply, env.now);
-            }
-        }
-        let rest = |stage| Pending { context, enforced, reported, asked, stage };
+        let Pending { mut inquiry, stage } = pending;
         match stage {
-            Stage::StepUp(reason) => self.conclude(rest(Stage::StepUp(reason.clone())), Err(reason), env),
-            Stage::Key(jws, _) => self.find_key(rest(Stage::StepUp(Reason::Satisfied)), jws, env),
+            Stage::Key(jws, endpoint) => {
+                self.take_in(&mut inquiry, endpoint, &outcome, env.now);
+                self.find_key(inquiry, jws, env)
+            }
+            Stage::StepUp(reason) => {
+                self.take_in(&mut inquiry, Endpoint::Metadata, &outcome, env.now);
+                self.conclude(inquiry, Err(reason), env)
+            }
             Stage::Signature(jws, key) => {
                 let token: Box<str> = jws.token().into();
                 let claims = match outcome {
@@ -144,8 +139,16 @@ impl Gate {
                     Outcome::Fetched(_) => Err(Reason::SignatureInvalid),
                 };
                 let verified = self.accept(&token, claims, Some(key));
-                self.conclude(rest(Stage::StepUp(Reason::Satisfied)), verified, env)
+                self.conclude(inquiry, verified, env)
             }
+        }
+    }
+
+    /// Takes in what a request waited for. Whether it was of use shows when the request goes on.
+    fn take_in(&mut self, inquiry: &mut Inquiry, endpoint: Endpoint, outcome: &Outcome, now: Timestamp) {
+        inquiry.asked.note(endpoint);
+        if let Outcome::Fetched(reply) = outcome {
+            let _ = self.learn(endpoint, reply, now);
         }
     }
 
@@ -166,7 +169,7 @@ impl Gate {
         Ok(())
     }
 
-    fn find_key(&mut self, pending: Pending, jws: Box<Jws>, env: Env<'_>) -> Step {
+    fn find_key(&mut self, inquiry: Inquiry, jws: Box<Jws>, env: Env<'_>) -> Step {
         if jws.algorithm() == Algorithm::Hs256 {
             let token: Box<str> = jws.token().into();
             let claims = match &self.config.client.secret {
@@ -174,28 +177,26 @@ impl Gate {
                 None => Err(Reason::KeyUnknown),
             };
             let verified = self.accept(&token, claims, None);
-            return self.conclude(pending, verified, env);
+            return self.conclude(inquiry, verified, env);
         }
         self.provider.follow_clock(env.now);
-        let unusable = match self.provider.key(jws.algorithm(), jws.kid(), env.now, pending.asked) {
+        let unusable = match self.provider.key(jws.algorithm(), jws.kid(), env.now, inquiry.asked) {
             Lookup::Found(Ok(key)) => {
                 let check = jws.signature_check(&key);
-                return Step::Verify(check, Pending { stage: Stage::Signature(jws, key), ..pending });
+                return Step::Verify(check, Pending { inquiry, stage: Stage::Signature(jws, key) });
             }
             // A rule that only reports never holds a request.
-            Lookup::Fetch(fetch) if pending.enforced.is_some() => {
+            Lookup::Fetch(fetch) if inquiry.demands.enforced.is_some() => {
                 let stage = Stage::Key(jws, fetch.endpoint);
-                return Step::Fetch(fetch, Pending { stage, ..pending });
+                return Step::Fetch(fetch, Pending { inquiry, stage });
             }
-            Lookup::Found(Err(())) => {
-                Reason::AlgorithmNotAllowed("the key is of another type or for another algorithm")
-            }
+            Lookup::Found(Err(())) => Reason::AlgorithmNotAllowed("its key is of another type or use"),
             Lookup::Fetch(fetch) if fetch.for_unknown_kid => Reason::KeyUnknown,
             Lookup::Fetch(fetch) => Reason::KeysUnavailable { retry_after: fetch.timeout },
             Lookup::Unknown => Reason::KeyUnknown,
             Lookup::Unavailable(retry_after) => Reason::KeysUnavailable { retry_after },
         };
-        self.conclude(pending, Err(unusable), env)
+        self.conclude(inquiry, Err(unusable), env)
     }
 
     fn accept(
@@ -213,38 +214,51 @@ impl Gate {
     }
 
     /// Everything is known about the token; what is left is what the rules ask for, and how to answer.
-    fn conclude(&mut self, pending: Pending, token: Result<Arc<VerifiedIdToken>, Reason>, env: Env<'_>) -> Step {
-        let leeway = self.config.token.leeway;
-        let finding = |asked: &Option<AskedFor>| {
-            let asked = asked.as_ref()?;
-            let token = token.as_ref().map_err(Clone::clone);
-            let satisfied = token.and_then(|token| {
-                token.check_times(env.now, leeway)?;
-                asked.requirement.evaluate(token, env.now)
-            });
-            satisfied.err()
+    fn conclude(&mut self, inquiry: Inquiry, token: Result<Arc<VerifiedIdToken>, Reason>, env: Env<'_>) -> Step {
+        match self.judge(&inquiry.demands, token.as_deref(), env.now) {
+            Ok(decision) => Step::Done(decision),
+            Err((demand, reason)) => match self.step_up(&inquiry, &demand, reason.clone(), env) {
+                Ok(decision) => Step::Done(decision),
+                Err(fetch) => Step::Fetch(fetch, Pending { inquiry, stage: Stage::StepUp(reason) }),
+            },
+        }
+    }
+
+    /// The decision to forward, or what is asked for and why it is not met.
+    fn judge(
+        &self,
+        demands: &Demands,
+        token: Result<&VerifiedIdToken, &Reason>,
+        now: Timestamp,
+    ) -> Result<Decision, (Arc<Demand>, Reason)> {
+        let evaluate = |demand: &Demand| {
+            let token = token.map_err(Clone::clone)?;
+            token.check_times(now, self.config.token.leeway)?;
+            demand.requirement.evaluate(token, now)
         };
-        let Some(reason) = finding(&pending.enforced) else {
-            let reported = finding(&pending.reported);
-            let rules = pending.reported.as_ref().filter(|_| reported.is_some()).or(pending.enforced.as_ref());
-            let rules = rules.or(pending.reported.as_ref()).map_or_else(Vec::new, |asked| asked.rules.clone());
-            return Step::Done(Decision::passed(reported, rules, &self.config.token));
-        };
-        let Some(asked) = &pending.enforced else { return Step::Done(Decision::forward(Reason::NotProtected)) };
-        let answerer = Answerer { config: &self.config, context: &pending.context, asked, env };
+        if let Some(demand) = &demands.enforced {
+            evaluate(demand).map_err(|reason| (demand.clone(), reason))?;
+        }
+        let unmet = demands.reported.as_ref().and_then(|demand| Some((demand, evaluate(demand).err()?)));
+        Ok(match (unmet, demands.enforced.as_ref().or(demands.reported.as_ref())) {
+            (Some((demand, reason)), _) => Decision::reported(demand, reason, &self.config.token),
+            (None, Some(demand)) => Decision::satisfied(demand, &self.config.token),
+            (None, None) => Decision::not_protected(),
+        })
+    }
+
+    /// The answer to a request that is not satisfied, or the fetch that it needs.
+    fn step_up(&self, inquiry: &Inquiry, demand: &Demand, reason: Reason, env: Env<'_>) -> Result<Decision, Fetch> {
+        let answerer = Answerer { config: &self.config, context: &inquiry.context, demand, env };
         if !answerer.leads_to_provider(&reason) {
-            return Step::Done(answerer.answer(reason, ""));
+            return Ok(answerer.answer(reason, ""));
         }
-        match self.provider.authorization_endpoint(env.now, pending.asked) {
-            Lookup::Found(endpoint) => Step::Done(answerer.answer(reason, &endpoint)),
-            Lookup::Fetch(fetch) => Step::Fetch(fetch, Pending { stage: Stage::StepUp(reason), ..pending }),
-            Lookup::Unavailable(retry_after) => {
-                Step::Done(answerer.answer(Reason::KeysUnavailable { retry_after }, ""))
-            }
-            Lookup::Unknown => {
-                let retry_after = self.config.provider.timeout;
-                Step::Done(answerer.answer(Reason::KeysUnavailable { retry_after }, ""))
-            }
-        }
+        let retry_after = match self.provider.authorization_endpoint(env.now, inquiry.asked) {
+            Lookup::Found(endpoint) => return Ok(answerer.answer(reason, &endpoint)),
+            Lookup::Fetch(fetch) => return Err(fetch),
+            Lookup::Unavailable(retry_after) => retry_after,
+            Lookup::Unknown => self.config.provider.timeout,
+        };
+        Ok(answerer.answer(Reason::KeysUnavailable { retry_after }, ""))
     }
 }

@@ -8,6 +8,9 @@ use crate::claims::VerifiedIdToken;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
+/// What a requirement on `amr` asks the provider for, unless the configuration names something else.
+pub const MULTI_FACTOR: &str = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
+
 /// What one or several rules ask for. Everything in it must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirement {
@@ -67,6 +70,22 @@ impl Requirement {
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
             (mine, theirs) => mine.or(theirs),
         };
+    }
+
+    /// The `acr_values` that ask the provider for it: the values that satisfy every condition on `acr`, or multi-factor where there is
+    /// only a condition on `amr`. A requirement of neither asks for none.
+    #[must_use]
+    pub fn acr_values(&self) -> Vec<String> {
+        let satisfies_all = |value: &&String| self.acr.iter().all(|condition| condition.accepted.contains(value));
+        let mut values: Vec<String> = Vec::new();
+        add_missing(
+            &mut values,
+            &self.acr.iter().flat_map(|condition| &condition.asked).filter(satisfies_all).cloned().collect::<Vec<_>>(),
+        );
+        if self.acr.is_empty() && !self.amr.is_empty() {
+            values.push(MULTI_FACTOR.to_owned());
+        }
+        values
     }
 
     /// Whether the token proves all of it at this moment.

@@ -10,20 +10,63 @@ use crate::policy::Requirement;
 /// A rule, apart from the hosts and paths that the index holds.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The rule's name, for logs and pages.
-    pub name: Arc<str>,
     /// The methods it is limited to, upper case; `None` for every method.
     pub methods: Option<Vec<String>>,
     /// The paths that it leaves out.
     pub except: PathIndex<()>,
     /// What it asks for.
+    pub demand: Arc<Demand>,
+    /// Whether the configuration names the `acr_values` to ask for, rather than the requirement.
+    pub names_acr_values: bool,
+    /// Whether it only reports.
+    pub report_only: bool,
+}
+
+/// What one rule asks for, or several together, and how to answer when it is not met.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// The names of the rules, for logs and metrics, in the document's order.
+    pub rules: Vec<Arc<str>>,
+    /// What a token must prove.
     pub requirement: Requirement,
     /// How to ask the provider for it.
     pub step_up: StepUp,
     /// Which answer a step-up gets.
     pub answer: AnswerMode,
-    /// Whether it only reports.
-    pub report_only: bool,
+}
+
+impl Demand {
+    /// What all the rules ask for together; none for no rule.
+    fn united(rules: &[&Rule]) -> Option<Arc<Self>> {
+        let (first, others) = rules.split_first()?;
+        if others.is_empty() {
+            return Some(first.demand.clone());
+        }
+        let mut united = Self::clone(&first.demand);
+        for Rule { demand: other, .. } in others {
+            united.rules.extend(other.rules.iter().cloned());
+            united.requirement.unite(&other.requirement);
+            united.step_up.unite(&other.step_up);
+            united.answer = united.answer.max(other.answer);
+        }
+        united.step_up.acr_values = united_acr_values(rules);
+        Some(Arc::new(united))
+    }
+}
+
+/// What the configuration names for some of the rules, and what the others ask for together.
+fn united_acr_values(rules: &[&Rule]) -> Vec<String> {
+    let (naming, others): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.names_acr_values);
+    let mut unnamed = Requirement::default();
+    others.iter().for_each(|rule| unnamed.unite(&rule.demand.requirement));
+    let named = naming.iter().flat_map(|rule| rule.demand.step_up.acr_values.iter().cloned());
+    let mut values: Vec<String> = Vec::new();
+    for value in named.chain(unnamed.acr_values()) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values
 }
 
 /// How a step-up is answered.
@@ -75,13 +118,13 @@ pub struct Rules {
     case_insensitive: bool,
 }
 
-/// The rules that apply to a request.
-#[derive(Debug)]
-pub struct Matched<'a> {
-    /// Those that are enforced, in the document's order.
-    pub enforced: Vec<&'a Rule>,
-    /// Those that only report, in the document's order.
-    pub reported: Vec<&'a Rule>,
+/// What the rules that apply to a request ask for.
+#[derive(Clone, Debug)]
+pub struct Demands {
+    /// Those that are enforced.
+    pub enforced: Option<Arc<Demand>>,
+    /// Those that only report.
+    pub reported: Option<Arc<Demand>>,
 }
 
 impl Rules {
@@ -122,10 +165,10 @@ impl Rules {
         Readings::of(target, self.case_insensitive)
     }
 
-    /// The rules that apply: those of the host and method that *any* reading of the path falls under, except where
+    /// What applies: the rules of the host and method that *any* reading of the path falls under, except where
     /// *every* reading is left out. When the readings could not be listed, the path leaves nothing out.
     #[must_use]
-    pub fn matching(&self, authority: &[u8], method: &[u8], readings: &Readings) -> Matched<'_> {
+    pub fn matching(&self, authority: &[u8], method: &[u8], readings: &Readings) -> Demands {
         let mut ids = BTreeSet::new();
         for index in self.indexes(authority) {
             if readings.is_unbounded() {
@@ -138,12 +181,13 @@ impl Rules {
             }
         }
         let applies = |rule: &&Rule| {
-            let left_out = !readings.is_unbounded() && readings.paths.iter().all(|path| rule.except.matches(path));
+            let left_out =
+                !readings.is_unbounded() && readings.paths.iter().all(|path| rule.except.matches_exactly(path));
             method_matches(rule.methods.as_deref(), method) && !left_out
         };
         let applying = ids.into_iter().filter_map(|id| self.rules.get(id)).filter(applies);
-        let (reported, enforced) = applying.partition(|rule| rule.report_only);
-        Matched { enforced, reported }
+        let (reported, enforced): (Vec<&Rule>, Vec<&Rule>) = applying.partition(|rule| rule.report_only);
+        Demands { enforced: Demand::united(&enforced), reported: Demand::united(&reported) }
     }
 
     /// The path indexes for a host. A host that cannot be read could be any.
@@ -204,12 +248,15 @@ mod tests {
                 left_out.insert(&PathPattern::parse(pattern).unwrap(), ());
             }
             let rule = Rule {
-                name: number.to_string().into(),
                 methods: None,
                 except: left_out,
-                requirement: Requirement::default(),
-                step_up: StepUp::default(),
-                answer: AnswerMode::Auto,
+                demand: Arc::new(Demand {
+                    rules: vec![number.to_string().into()],
+                    requirement: Requirement::default(),
+                    step_up: StepUp::default(),
+                    answer: AnswerMode::Auto,
+                }),
+                names_acr_values: false,
                 report_only: false,
             };
             let hosts: Vec<_> = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
@@ -221,8 +268,8 @@ mod tests {
 
     fn names(rules: &Rules, authority: &str, target: &str) -> Vec<String> {
         let readings = rules.readings(target.as_bytes());
-        let matched = rules.matching(authority.as_bytes(), b"GET", &readings);
-        matched.enforced.iter().map(|rule| rule.name.to_string()).collect()
+        let demands = rules.matching(authority.as_bytes(), b"GET", &readings);
+        demands.enforced.map_or_else(Vec::new, |demand| demand.rules.iter().map(ToString::to_string).collect())
     }
 
     #[test]

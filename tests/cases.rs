@@ -1,23 +1,27 @@
 //! The decision cases through the library.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use stepgate::Reason;
 
 #[allow(dead_code, reason = "each test crate uses a part of it")]
 mod support;
 
+use support::expand::Case;
 use support::{expand, run};
 
 /// Any time will do; a fixed one makes failures repeatable.
 const NOW: u64 = 1_800_000_000;
+
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| expand::all(NOW));
 
 /// As many cases as the product promises to agree on across hosts, at least.
 const AT_LEAST: usize = 120;
 
 #[test]
 fn every_case_is_decided_as_expected() {
-    let cases = expand::all(NOW);
+    let cases = &*CASES;
     let failures: Vec<String> = cases
         .iter()
         .filter(|case| !case.skip.contains_key("library"))
@@ -29,16 +33,14 @@ fn every_case_is_decided_as_expected() {
 
 #[test]
 fn names_are_unique() {
-    let cases = expand::all(NOW);
-    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    assert_eq!(names.len(), cases.len());
+    let names: BTreeSet<&str> = CASES.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), CASES.len());
 }
 
 #[test]
 fn every_reason_and_every_answer_has_a_case() {
-    let cases = expand::all(NOW);
     let expected = |field: &str| -> BTreeSet<String> {
-        cases.iter().filter_map(|case| case.expect[field].as_str().map(str::to_owned)).collect()
+        CASES.iter().filter_map(|case| case.expect[field].as_str().map(str::to_owned)).collect()
     };
     let reasons = expected("reason");
     let missing: Vec<&str> = Reason::CODES.into_iter().filter(|code| !reasons.contains(*code)).collect();

@@ -36,10 +36,10 @@ pub struct RequestContext {
 impl RequestContext {
     /// Reads the request. A token in a header is an API client's; with such a header configured, no browser sends
     /// one.
-    pub fn of(request: &Request<'_>, token_in_header: bool, header_configured: bool) -> Self {
+    pub fn of(request: &Request<'_>, token_in_header: bool) -> Self {
         let attempts = cookie_value(request, SECURE_ATTEMPTS_COOKIE).or_else(|| cookie_value(request, ATTEMPTS_COOKIE));
         Self {
-            kind: kind_of(request, token_in_header && header_configured),
+            kind: kind_of(request, token_in_header),
             return_to: return_to(request).unwrap_or_else(|| "/".to_owned()),
             attempts,
             sets_out: sets_out(request),
@@ -126,7 +126,7 @@ mod tests {
     fn context(method: &str, path: &str, fields: &[(&str, &str)]) -> RequestContext {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         let request = Request { method: method.as_bytes(), authority: b"", path: path.as_bytes(), fields: &fields };
-        RequestContext::of(&request, false, false)
+        RequestContext::of(&request, false)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `step_up`, `acr_levels` and `rules`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -9,7 +10,7 @@ use super::{endpoint_url, fields};
 use crate::oidc::{LoginRoute, RESERVED_PARAMETERS, StepUp};
 use crate::path::{PathIndex, PathPattern};
 use crate::policy::{AcrCondition, AmrCondition, ClaimCondition, ClaimTest, Requirement};
-use crate::rules::{AnswerMode, HostPattern, Rule, Rules};
+use crate::rules::{AnswerMode, Demand, HostPattern, Rule, Rules};
 
 /// How many rules a configuration may have.
 pub const MAX_RULES: usize = 10_000;
@@ -19,9 +20,6 @@ pub const MAX_PATTERNS: usize = 1_000;
 
 /// How many values a condition may list.
 pub const MAX_VALUES: usize = 64;
-
-/// Asked for by a rule with a condition on `amr`, unless the configuration names something else.
-const MULTI_FACTOR: &str = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
 
 const MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -66,8 +64,8 @@ pub(super) fn decode(root: &Object<'_>, errors: &mut ConfigErrors) -> Option<Dec
         let Some((rule, hosts, paths)) = decode_rule(&object, &defaults, &levels, case_insensitive, errors) else {
             continue;
         };
-        all_have_login_url &= rule.step_up.login.is_some();
-        if let Some(login) = &rule.step_up.login {
+        all_have_login_url &= rule.demand.step_up.login.is_some();
+        if let Some(login) = &rule.demand.step_up.login {
             let own = object.get("step_up").and_then(|node| node.value.get("login_url").map(|_| node.path));
             let place = format!("{}.login_url", own.as_deref().unwrap_or("step_up"));
             let authorities =
@@ -122,9 +120,11 @@ fn decode_rule(
         .unwrap_or_default();
     let name = object.get("name").and_then(|node| node.value.as_str()).unwrap_or(first_path);
     let requirement = requirement?;
-    let step_up = step_up.or(defaults).effective(&requirement);
-    let rule =
-        Rule { name: name.into(), methods, except, requirement, step_up, answer: answer?, report_only: report_only? };
+    let step_up = step_up.or(defaults);
+    let names_acr_values = step_up.acr_values.is_some();
+    let step_up = step_up.effective(&requirement);
+    let demand = Demand { rules: vec![name.into()], requirement, step_up, answer: answer? };
+    let rule = Rule { methods, except, demand: Arc::new(demand), names_acr_values, report_only: report_only? };
     Some((rule, hosts, paths))
 }
 
@@ -313,20 +313,11 @@ impl StepUpFields {
         }
     }
 
-    /// What a rule with this requirement asks for. Without `acr_values` that is the `acr` that it names, or
-    /// multi-factor where it has a condition on `amr`; a rule that needs neither asks for none.
+    /// What a rule with this requirement asks for.
     fn effective(self, requirement: &Requirement) -> StepUp {
-        let named = requirement.acr.iter().flat_map(|condition| condition.asked.clone());
-        let acr_values = self.acr_values.unwrap_or_else(|| {
-            let mut values: Vec<String> = named.collect();
-            if values.is_empty() && !requirement.amr.is_empty() {
-                values.push(MULTI_FACTOR.to_owned());
-            }
-            values
-        });
         let return_to_param = self.return_to_param;
         StepUp {
-            acr_values,
+            acr_values: self.acr_values.unwrap_or_else(|| requirement.acr_values()),
             scope: self.scope.unwrap_or_else(|| vec!["openid".to_owned()]),
             claims: self.claims.unwrap_or_default(),
             params: self.params.unwrap_or_default(),

@@ -176,6 +176,8 @@ fn rsa_key(jwk: &JsonWebKey<'_>) -> Result<(Material, rsa::pkcs8::spki::Result<r
 #[derive(Clone, Debug)]
 pub struct KeySet {
     keys: Vec<Arc<Key>>,
+    /// The IDs of keys that are there for something else.
+    foreign: Vec<Box<str>>,
 }
 
 impl KeySet {
@@ -190,12 +192,15 @@ impl KeySet {
             return Err(KeySetError::TooManyKeys);
         }
         let mut faults = Vec::new();
+        let mut foreign: Vec<Box<str>> = Vec::new();
         let mut keys: Vec<(usize, Arc<Key>)> = Vec::new();
         for (position, jwk) in list.iter().enumerate() {
             match Key::parse(jwk) {
                 Ok(key) if keys.iter().any(|(_, other)| other.spki == key.spki && other.kid == key.kid) => {}
                 Ok(key) => keys.push((position, Arc::new(key))),
-                Err(KeyProblem::Foreign) => {}
+                Err(KeyProblem::Foreign) => {
+                    foreign.extend(jwk.get("kid").and_then(Value::as_str).map(Into::into));
+                }
                 Err(KeyProblem::Faulty(problem)) => faults.push((position, problem)),
             }
         }
@@ -208,17 +213,22 @@ impl KeySet {
         if usable.is_empty() {
             return Err(KeySetError::NoUsableKey);
         }
-        Ok((Self { keys: usable.into_iter().map(|(_, key)| key).collect() }, faults))
+        let keys: Vec<Arc<Key>> = usable.into_iter().map(|(_, key)| key).collect();
+        foreign.retain(|kid| keys.iter().all(|key| key.kid.as_deref() != Some(kid)));
+        Ok((Self { keys, foreign }, faults))
     }
 
     /// The key for a token: the one that its `kid` names, or, without `kid`, the only one that fits its algorithm
     /// (OpenID Connect Core section 10.1).
     ///
-    /// The inner error is a key of that name that does not fit the algorithm.
+    /// The inner error is a key of that name that does not fit the algorithm, or is there for something else.
     #[must_use]
     pub fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Option<Result<Arc<Key>, ()>> {
         match kid {
             Some(kid) => {
+                if self.foreign.iter().any(|foreign| **foreign == *kid) {
+                    return Some(Err(()));
+                }
                 let key = self.keys.iter().find(|key| key.kid.as_deref() == Some(kid))?;
                 Some(if key.fits(algorithm) { Ok(key.clone()) } else { Err(()) })
             }

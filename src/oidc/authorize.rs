@@ -56,10 +56,9 @@ pub struct LoginRoute {
 }
 
 impl StepUp {
-    /// Adds what another rule asks for. Values add up; where only one can stand, that of the earlier rule does, and
-    /// the lower limit of attempts.
+    /// Adds what another rule asks for, apart from `acr_values`. Values add up; where only one can stand, that of the
+    /// earlier rule does, and the lower limit of attempts.
     pub fn unite(&mut self, other: &Self) {
-        add_missing(&mut self.acr_values, &other.acr_values, |mine, theirs| mine == theirs);
         add_missing(&mut self.scope, &other.scope, |mine, theirs| mine == theirs);
         add_missing(&mut self.params, &other.params, |(mine, _), (theirs, _)| mine == theirs);
         merge(&mut self.claims, &other.claims);
@@ -193,7 +192,6 @@ mod tests {
             max_attempts: 2,
         };
         first.unite(&second);
-        assert_eq!(first.acr_values, ["gold", "silver"]);
         assert_eq!(first.scope, ["openid", "email"]);
         assert_eq!(Value::Object(first.claims), json!({"id_token": {"acr": {"essential": true}, "amr": null}}));
         assert_eq!(first.params, [("prompt".into(), "login".into()), ("audience".into(), "x".into())]);

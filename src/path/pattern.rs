@@ -140,20 +140,34 @@ impl<T: Copy> PathIndex<T> {
         child
     }
 
-    /// Calls `found` with the value of each pattern that matches the path, perhaps more than once. With
-    /// `case_insensitive` the path must be folded already, as [`super::Readings`] does.
-    pub fn matching(&self, path: &[u8], mut found: impl FnMut(T)) {
+    /// Calls `found` with the value of each pattern that matches the path, perhaps more than once. Empty segments, such as a
+    /// trailing slash makes, do not count. With `case_insensitive` the path must be folded already, as [`super::Readings`]
+    /// does.
+    pub fn matching(&self, path: &[u8], found: impl FnMut(T)) {
+        self.walk(path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()), found);
+    }
+
+    /// Whether any pattern matches the path as it is: an empty segment is one that only `**` matches.
+    #[must_use]
+    pub fn matches_exactly(&self, path: &[u8]) -> bool {
+        let relative = path.strip_prefix(b"/").unwrap_or(path);
+        let mut any = false;
+        self.walk(relative.split(|&byte| byte == b'/').skip(usize::from(relative.is_empty())), |_| any = true);
+        any
+    }
+
+    fn walk<'a>(&self, segments: impl Iterator<Item = &'a [u8]>, mut found: impl FnMut(T)) {
         let mut active = Vec::new();
         self.activate(ROOT, &mut active);
-        for segment in path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()) {
+        for segment in segments {
             let mut next = Vec::new();
             for node in active {
                 let Some(state) = self.nodes.get(node) else { continue };
                 if state.repeats {
                     self.activate(node, &mut next);
                 }
-                let children = [state.literal.get(segment).copied(), state.one];
-                for child in children.into_iter().flatten() {
+                let one = state.one.filter(|_| !segment.is_empty());
+                for child in [state.literal.get(segment).copied(), one].into_iter().flatten() {
                     self.activate(child, &mut next);
                 }
             }
@@ -164,14 +178,6 @@ impl<T: Copy> PathIndex<T> {
         }
         let ends = active.into_iter().filter_map(|node| self.nodes.get(node));
         ends.flat_map(|node| &node.values).for_each(|&value| found(value));
-    }
-
-    /// Whether any pattern matches the path.
-    #[must_use]
-    pub fn matches(&self, path: &[u8]) -> bool {
-        let mut any = false;
-        self.matching(path, |_| any = true);
-        any
     }
 
     /// Every value, once per pattern.
@@ -196,10 +202,33 @@ impl<T: Copy> PathIndex<T> {
 mod tests {
     use super::*;
 
-    fn matches(pattern: &str, path: &str) -> bool {
+    fn index(pattern: &str) -> PathIndex<()> {
         let mut index = PathIndex::new(false);
         index.insert(&PathPattern::parse(pattern).unwrap(), ());
-        index.matches(path.as_bytes())
+        index
+    }
+
+    fn matches<T: Copy>(index: &PathIndex<T>, path: &str) -> bool {
+        let mut any = false;
+        index.matching(path.as_bytes(), |_| any = true);
+        any
+    }
+
+    #[test]
+    fn an_exact_match_counts_empty_segments() {
+        for (pattern, path, expected) in [
+            ("/a/b", "/a/b", true),
+            ("/a/b", "/a//b", false),
+            ("/a/b", "/a/b/", false),
+            ("/a/b", "//a/b", false),
+            ("/a/*", "/a/", false),
+            ("/a/**", "/a/", true),
+            ("/a/**", "/a//b", true),
+            ("/", "/", true),
+            ("/", "//", false),
+        ] {
+            assert_eq!(index(pattern).matches_exactly(path.as_bytes()), expected, "{pattern} {path}");
+        }
     }
 
     #[test]
@@ -227,7 +256,7 @@ mod tests {
             ("/**/**", "/", true),
             ("/*/b", "//b", false),
         ] {
-            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+            assert_eq!(matches(&index(pattern), path), expected, "{pattern} {path}");
         }
     }
 
@@ -262,6 +291,6 @@ mod tests {
         let mut active = Vec::new();
         index.activate(ROOT, &mut active);
         assert_eq!(active, [ROOT], "one node is active, whatever the number of patterns");
-        assert!(!index.matches(b"/news"));
+        assert!(!matches(&index, "/news"));
     }
 }

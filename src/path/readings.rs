@@ -11,9 +11,10 @@
 //! | cut at `?` or `#` | whoever decodes before splitting |
 //! | drop `;parameters` of each segment | servlet containers |
 //! | merge slashes | nginx, many routers |
+//! | what follows two slashes is a host | URL parsers that are fed a path |
 //! | resolve `.` and `..` | everybody, before or after decoding |
 //! | trim trailing dots and spaces of a segment | Windows servers |
-//! | cut at NUL, drop control characters | C strings, WHATWG URL parsers |
+//! | cut at a control character, drop them all | C strings, line-based protocols, WHATWG URL parsers |
 //! | full-width and overlong forms are ASCII | best-fit mapping, lenient UTF-8 decoders |
 //!
 //! A trailing slash and empty segments never matter: patterns have none, and matching skips them.
@@ -92,11 +93,12 @@ impl Readings {
             let rewritten = [
                 replace(&reading, b'\\', b'/'),
                 before(&reading, |byte| byte == b'?' || byte == b'#').to_vec(),
-                before(&reading, |byte| byte == 0).to_vec(),
+                before(&reading, |byte| byte.is_ascii_control()).to_vec(),
                 reading.iter().copied().filter(|byte| !byte.is_ascii_control()).collect(),
                 per_segment(&reading, |segment| before(segment, |byte| byte == b';')),
                 per_segment(&reading, trim_dots_and_spaces),
                 merge_slashes(&reading),
+                drop_authority(&reading).to_vec(),
                 resolve_dots(&reading),
                 folded,
             ];
@@ -167,6 +169,14 @@ fn merge_slashes(path: &[u8]) -> Vec<u8> {
         }
     }
     merged
+}
+
+/// The path behind `//host`, as a URL parser reads it (RFC 3986 section 4.2; the WHATWG's skips any number of slashes).
+fn drop_authority(path: &[u8]) -> &[u8] {
+    let Some(rest) = path.strip_prefix(b"//") else { return path };
+    let host = rest.iter().position(|&byte| byte != b'/').unwrap_or(rest.len());
+    let end = rest.iter().skip(host).position(|&byte| byte == b'/').map_or(rest.len(), |length| host + length);
+    rest.get(end..).filter(|path| !path.is_empty()).unwrap_or(b"/")
 }
 
 /// RFC 3986 section 5.2.4, segment by segment: `..` above the root stays at the root.
@@ -329,6 +339,11 @@ mod tests {
             "/a/..%20/salary",
             "/a/%2e%2e%2fsalary",
             "///salary",
+            "//x/salary",
+            "///x/salary",
+            "/\\\\x/salary",
+            "/%2fx/salary",
+            "/salary%0d%0ax: y",
             "/.//salary",
         ] {
             let readings = Readings::of(disguise.as_bytes(), false);

@@ -180,7 +180,7 @@ pub fn mint(specification: &Value, config: &Value, now: u64) -> String {
     let key = specification["key"].as_str().unwrap_or("rsa");
     let algorithm = specification["alg"].as_str().unwrap_or_else(|| keys::default_algorithm(key));
     let mut header = json!({ "alg": algorithm, "kid": key, "typ": "JWT" });
-    merge(&mut header, &specification["header"]);
+    merge(&mut header, &put_keys(&specification["header"]));
     let mut claims = json!({
         "iss": config["provider"]["issuer"],
         "sub": "ada",
@@ -258,7 +258,10 @@ fn mangle(how: Option<&str>, message: &str, signature: &str) -> String {
             let length = URL_SAFE_NO_PAD.decode(signature).expect("base64url").len();
             format!("{message}.{}", URL_SAFE_NO_PAD.encode(vec![0; length]))
         }
-        Some("short_signature") => format!("{message}.{}", &signature[..signature.len() - 4]),
+        Some("short_signature") => {
+            let bytes = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+            format!("{message}.{}", URL_SAFE_NO_PAD.encode(&bytes[..bytes.len() - 1]))
+        }
         Some(other) => panic!("no mangling is named `{other}`"),
     }
 }

@@ -43,7 +43,7 @@ pub fn default_algorithm(key: &str) -> &'static str {
     match key {
         "ec" => "ES256",
         "ed" => "EdDSA",
-        "secret" => "HS256",
+        "secret" | "public" => "HS256",
         _ => "RS256",
     }
 }

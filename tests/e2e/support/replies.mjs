@@ -1,0 +1,56 @@
+// An identity provider that answers as a decision case says: `replies` by endpoint, in order; the last one stays.
+
+import http from "node:http";
+
+import { METADATA } from "./provider.mjs";
+import { eventually } from "./wait.mjs";
+
+/** Starts it on a port that the kernel picks. */
+export async function startReplies(replies) {
+  const stub = new Replies(replies);
+  await stub.listen();
+  return stub;
+}
+
+class Replies {
+  #server = http.createServer((request, response) => this.#answer(request, response));
+  #replies;
+  #requests = { metadata: 0, keys: 0 };
+
+  constructor(replies) {
+    this.#replies = replies;
+  }
+
+  async listen() {
+    await new Promise((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+    this.port = this.#server.address().port;
+  }
+
+  /** Waits until every endpoint that has replies was asked for one. */
+  async asked(milliseconds = 10_000) {
+    const endpoints = Object.keys(this.#replies);
+    await eventually(milliseconds, `a request for each of: ${endpoints.join(", ")}`, () =>
+      endpoints.every((endpoint) => this.#requests[endpoint] > 0),
+    );
+  }
+
+  async stop() {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #answer(request, response) {
+    response.on("error", () => {});
+    const endpoint = request.url === METADATA ? "metadata" : "keys";
+    const list = this.#replies[endpoint] ?? [{ status: 404 }];
+    const { failure, status = 200, json, text = "" } = list[Math.min(this.#requests[endpoint], list.length - 1)];
+    this.#requests[endpoint] += 1;
+    if (failure === "timeout") return;
+    if (failure === "reset") {
+      request.socket.resetAndDestroy();
+      return;
+    }
+    response.writeHead(status, { "content-type": "application/json" });
+    response.end(json === undefined ? text : JSON.stringify(json));
+  }
+}
