@@ -193,6 +193,14 @@ fn each_wrong_value_has_its_place_and_what_is_accepted() {
     }
 }
 
+/// `require: { amr: }` in YAML: a slip that must not turn into "no second factor".
+#[test]
+fn a_requirement_without_a_value_is_refused() {
+    let found = with("/rules", json!([{ "paths": ["/a"], "require": { "amr": null } }]));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("rules[0].require.amr: must have a value, got `null`"), "{found:?}");
+}
+
 #[test]
 fn inline_keys_need_an_authorization_endpoint_or_a_login_route() {
     let mut document = minimal();

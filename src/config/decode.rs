@@ -205,6 +205,13 @@ impl<'a> Object<'a> {
         Some(Node { path: self.place(name), value })
     }
 
+    /// Reports members that are `null`, where leaving one out by mistake would ask for less.
+    pub fn refuse_nulls(&self, errors: &mut ConfigErrors) {
+        for (name, _) in self.members.iter().filter(|(_, value)| value.is_null()) {
+            errors.push(self.place(name), "must have a value, got `null`; leave it out to ask for nothing of the kind");
+        }
+    }
+
     pub fn required(&self, name: &str, accepted: &str, errors: &mut ConfigErrors) -> Option<Node<'a>> {
         let node = self.get(name);
         if node.is_none() {

@@ -156,6 +156,7 @@ fn decode_methods(node: &Node<'_>, errors: &mut ConfigErrors) -> Vec<String> {
 
 fn decode_require(node: &Node<'_>, levels: &[String], errors: &mut ConfigErrors) -> Option<Requirement> {
     let object = Object::open(node, &fields::REQUIRE, errors)?;
+    object.refuse_nulls(errors);
     let amr = object.get("amr").map_or(Some(Vec::new()), |node| Some(vec![decode_amr(&node, errors)?]));
     let acr = object.get("acr").map_or(Some(Vec::new()), |node| Some(vec![decode_acr(&node, levels, errors)?]));
     let max_age = object.get("max_age").map_or(Some(None), |node| {

@@ -59,8 +59,7 @@ describe("decision cases", () => {
     for (const { name, cases } of listeners) {
       for (const one of cases) {
         test(one.name, { skip: one.skip.envoy }, async () => {
-          const { method, path, authority, headers } = one.request;
-          const { answer, entry } = await ask(envoy, name, { method, path, host: authority, headers });
+          const { answer, entry } = await ask(envoy, name, message(one.request));
           const seen = upstream.requests.filter((request) =>
             request.headers.some(([field, value]) => field === "x-test-id" && value === entry.id));
           check(one, answer, entry, seen);
@@ -123,6 +122,11 @@ async function fetched(envoy) {
   });
 }
 
+/** A request as HTTP/1.1 sends it: CONNECT has the authority in the place of the path (RFC 9112 section 3.2.3). */
+function message({ method, path, authority, headers }) {
+  return { method, path: method === "CONNECT" ? authority : path, host: authority, headers };
+}
+
 function check({ request, expect }, answer, entry, seen) {
   const grpc = isGrpc(request) && seen.length === 0;
   const decision = decisionOf(answer, entry, seen, grpc);
@@ -133,6 +137,7 @@ function check({ request, expect }, answer, entry, seen) {
     if (request.path.startsWith("/")) assert.equal(seen[0].path, request.path, "the app sees the path as it came");
   } else {
     assert.equal(entry.details, `stepgate_${expect.reason}`);
+    checkAnswer(decision, answer);
   }
   if (expect.status !== undefined && !grpc) assert.equal(answer.status, expect.status);
   for (const [name, expected] of Object.entries(expect.headers ?? {})) {
@@ -152,6 +157,15 @@ function check({ request, expect }, answer, entry, seen) {
     const values = parameters.getAll(name);
     assert.ok(values.length <= 1, `parameter \`${name}\` comes ${values.length} times`);
     compare(`parameter \`${name}\``, values[0], expected);
+  }
+}
+
+/** What holds for every answer of a kind, and no case has to say. */
+function checkAnswer(decision, answer) {
+  assert.equal(answer.header("cache-control"), "no-store");
+  const only = { location: "redirect", "www-authenticate": "challenge", "retry-after": "unavailable" };
+  for (const [name, kind] of Object.entries(only)) {
+    assert.equal(answer.header(name) !== undefined, decision === kind, `\`${name}\` in the answer: ${answer.header(name)}`);
   }
 }
 

@@ -7,14 +7,14 @@ import { after, before, describe, test } from "node:test";
 
 import { REQUEST_ID, startEnvoy } from "./support/envoy.mjs";
 import {
-  ask, assertHealthy, cookie, discoveringGate, expect, failedFetches, fetches, fetchingGate, inlineGate, NAVIGATION, providerToken,
+  ask, assertHealthy, cookie, discoveringGate, expect, failedFetches, fetchingGate, inlineGate, NAVIGATION, providerToken,
 } from "./support/gate.mjs";
 import { connect, connectH2, requestH2 } from "./support/http.mjs";
 import * as provide from "./support/provider.mjs";
 import { KEYS, METADATA, startProvider } from "./support/provider.mjs";
 import { mint, signingKey } from "./support/tokens.mjs";
 import { digest, startUpstream } from "./support/upstream.mjs";
-import { eventually } from "./support/wait.mjs";
+import { deferred, eventually } from "./support/wait.mjs";
 
 const FF = "\xff\xfe\x80";
 const MEBIBYTE = 1024 * 1024;
@@ -325,60 +325,81 @@ describe("what providers answer", () => {
   });
 });
 
-describe("clusters that lead nowhere", { concurrency: 3 }, () => {
-  const cases = {
-    "connection refused": "dead",
-    "no such cluster": "nowhere",
-    "a cluster without endpoints": "hollow",
-  };
-  for (const [what, cluster] of Object.entries(cases)) {
-    for (const gate of [fetchingGate, discoveringGate]) {
-      test(`${what}, ${gate === fetchingGate ? "keys" : "metadata"}`, async (t) => {
-        const upstream = await startUpstream();
-        t.after(() => upstream.stop());
-        const provider = await startProvider({ keys: [signingKey().jwk] });
-        await provider.down();
-        t.after(() => provider.stop());
-        const envoy = await startEnvoy({
-          listeners: [
-            { name: "gate", config: gate(provider, { provider: { cluster, timeout: "1s" } }) },
-            { name: "control", config: inlineGate() },
-          ],
-          clusters: {
-            app: upstream.port,
-            dead: provider.port,
-            hollow: { type: "STATIC", load_assignment: { cluster_name: "hollow", endpoints: [] } },
-          },
-        });
-        t.after(() => envoy.stop());
-        for (const connection of await envoy.connections("gate")) {
-          const headers = [cookie(providerToken(provider))];
-          const answer = await expect(envoy, "gate", { connection, headers }, 503, "keys_unavailable");
-          assert.match(answer.header("retry-after"), /^[1-9]\d*$/);
-          await expect(envoy, "gate", { connection, path: "/news" }, 200, null);
-          connection.close();
-        }
-        await envoy.until(failedFetches("[^.]+"));
-        await assertHealthy(envoy, "control", upstream);
-        assert.deepEqual(upstream.requests.filter(({ path }) => path === "/salary"), []);
-        assert.ok(envoy.log.split("\n").length < 500, "the log is not flooded");
+const DEAD_ENDS = ["dead", "nowhere", "hollow"].flatMap((cluster) => [
+  { cluster, endpoint: "keys", gate: fetchingGate },
+  { cluster, endpoint: "metadata", gate: discoveringGate },
+]);
+const KINDS = { dead: "connection refused", nowhere: "no such cluster", hollow: "a cluster without endpoints" };
 
-        if (cluster !== "dead") return;
-        await provider.up();
-        await eventually(20_000, "the gate has recovered", async () => {
-          const { answer } = await ask(envoy, "gate", { headers: [cookie(providerToken(provider))] });
-          return answer.status === 200;
-        });
-        await assertHealthy(envoy, "gate", upstream, providerToken(provider));
-      });
+describe("clusters that lead nowhere", () => {
+  let upstream;
+  let envoy;
+  const providers = [];
+
+  before(async () => {
+    upstream = await startUpstream();
+    for (const _ of DEAD_ENDS) {
+      const provider = await startProvider({ keys: [signingKey().jwk] });
+      await provider.down();
+      providers.push(provider);
     }
+    envoy = await startEnvoy({
+      listeners: [
+        { name: "control", config: inlineGate() },
+        ...DEAD_ENDS.map(({ cluster, endpoint, gate }, at) => ({
+          name: `${cluster}-${endpoint}`,
+          config: gate(providers[at], {
+            provider: { cluster: cluster === "dead" ? `dead-${endpoint}` : cluster, timeout: "1s", refresh: "2s" },
+          }),
+        })),
+      ],
+      clusters: {
+        app: upstream.port,
+        "dead-keys": providers[0].port,
+        "dead-metadata": providers[1].port,
+        hollow: { type: "STATIC", load_assignment: { cluster_name: "hollow", endpoints: [] } },
+      },
+    });
+  });
+  after(async () => {
+    await envoy?.stop();
+    await Promise.all(providers.map((provider) => provider.stop()));
+    await upstream?.stop();
+  });
+
+  for (const [at, { cluster, endpoint }] of DEAD_ENDS.entries()) {
+    test(`${KINDS[cluster]}, ${endpoint}`, async () => {
+      const [name, provider, path] = [`${cluster}-${endpoint}`, providers[at], `/salary/${cluster}-${endpoint}`];
+      const headers = [cookie(providerToken(provider))];
+      for (const connection of await envoy.connections(name)) {
+        const answer = await expect(envoy, name, { connection, path, headers }, 503, "keys_unavailable");
+        assert.match(answer.header("retry-after"), /^[1-9]\d*$/);
+        await expect(envoy, name, { connection, path: "/news" }, 200, null);
+        connection.close();
+      }
+      assert.equal(upstream.at(path).length, 0, "the app sees nothing");
+      await envoy.until(failedFetches(endpoint));
+      await assertHealthy(envoy, "control", upstream);
+
+      if (cluster !== "dead") return;
+      await provider.up();
+      await eventually(20_000, "the gate has recovered", async () => {
+        const { answer } = await ask(envoy, name, { headers });
+        return answer.status === 200;
+      });
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
+    });
   }
+
+  test("the log is not flooded", () => {
+    assert.ok(envoy.log.split("\n").length < 1_000);
+  });
 });
 
 const FLAGS = { "flag not set": undefined, "flag off": false, "flag on": true };
 
 for (const [what, allowOnHeadersStopIteration] of Object.entries(FLAGS)) {
-  describe(`requests that are paused, ${what}`, { concurrency: 3 }, () => {
+  describe(`requests that are paused, ${what}`, () => {
     const bodies = {
       "a small body": { body: "hello" },
       "an empty body": { body: "" },
@@ -395,226 +416,263 @@ for (const [what, allowOnHeadersStopIteration] of Object.entries(FLAGS)) {
       "HTTP/2, 1 MiB and trailers": { body: randomBytes(MEBIBYTE), trailers: { "x-trailer": "1" } },
     };
 
-    test("reach the app whole once released, and not before", async (t) => {
-      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
-      const token = cookie(providerToken(provider));
-      const asked = start(t, envoy, bodies, bodiesH2, token);
-      await envoy.until("^http\\.gate\\.downstream_rq_active$", asked.length);
-      await eventually(5_000, "the small bodies are with Envoy", async () =>
-        (await envoy.sum("^http\\.gate\\.downstream_cx_rx_bytes_total$")) > MEBIBYTE / 2);
-      assert.equal(upstream.count, 0, "the app sees nothing before");
-      held.release();
-      for (const { name, path, content, trailers, answer } of asked) {
-        const status = await answer.then((given) => given.status, (error) => error.message);
-        assert.equal(status, 200, name);
-        const seen = await upstream.received(path);
-        assert.equal(`${name}: ${seen.length} ${seen.digest}`, `${name}: ${content.length} ${digest(content)}`);
-        assert.deepEqual({ ...seen.trailers }, trailers, name);
-        assert.equal(upstream.at(path).length, 1, `${name}: once`);
-      }
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
-    });
-
-    test("never reach the app when they end in 503", async (t) => {
-      const { envoy, provider, upstream } = await paused(t, { allowOnHeadersStopIteration, timeout: "1s" });
-      const asked = start(t, envoy, bodies, bodiesH2, cookie(providerToken(provider)));
-      for (const { name, answer } of asked) {
-        const status = await answer.then((given) => given.status, (error) => error.message);
-        assert.equal(status, 503, name);
-      }
-      assert.equal(upstream.count, 0);
-      provider.answers(KEYS, provide.normal);
-      await eventually(20_000, "the gate has recovered", async () => {
-        const { answer } = await ask(envoy, "gate", { headers: [cookie(providerToken(provider))] });
-        return answer.status === 200;
+    let held;
+    before(async () => {
+      held = await startHeld(["whole", "failed", "refused", "gone-ok", "gone-failed", "gone-reset", "refetch", "large"], {
+        allowOnHeadersStopIteration,
       });
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
     });
+    after(() => held?.stop());
 
-    test("never reach the app when they end in a refusal", async (t) => {
-      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
-      const asked = start(t, envoy, bodies, bodiesH2, cookie(providerToken(provider, { claims: { amr: ["pwd"] } })));
-      await envoy.until("^http\\.gate\\.downstream_rq_active$", asked.length);
-      held.release();
-      for (const { name, answer } of asked) {
-        const status = await answer.then((given) => given.status, (error) => error.message);
-        assert.ok([302, 303, 401].includes(status), `${name}: ${status}`);
+    test("reach the app whole once released, and not before", async (t) => {
+      const { envoy, upstream } = held;
+      const { name, provider, active, release } = held.gate("whole");
+      const earlier = upstream.count;
+      const asked = start(t, envoy.port(name), bodies, bodiesH2, cookie(providerToken(provider)));
+      await envoy.until(active, asked.length);
+      await envoy.until(`^http\\.${name}\\.downstream_cx_rx_bytes_total$`, 2 * MEBIBYTE);
+      assert.equal(upstream.count, earlier, "the app sees nothing before");
+      release();
+      for (const { name: body, path, content, trailers, status } of asked) {
+        assert.equal(await status, 200, body);
+        const seen = await upstream.received(path);
+        assert.equal(`${body}: ${seen.length} ${seen.digest}`, `${body}: ${content.length} ${digest(content)}`);
+        assert.deepEqual({ ...seen.trailers }, trailers, body);
+        assert.equal(upstream.at(path).length, 1, `${body}: once`);
       }
-      assert.equal(upstream.count, 0);
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
     });
 
-    for (const [outcome, behaviour] of [["succeeds", provide.normal], ["fails", provide.status(500)], ["is reset", provide.resetAtOnce]]) {
-      test(`may be given up by the client while their fetch is out, which then ${outcome}`, async (t) => {
-        const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration, behaviour });
-        const token = cookie(providerToken(provider));
-        const headers = { [token[0]]: token[1] };
-        const [sessions, connections] = [[await connectH2(envoy.port("gate"))], []];
-        t.after(() => sessions.forEach((session) => session.close()));
-        const streams = Array.from({ length: 20 }, (_, at) =>
-          sessions[0].open({ method: "POST", path: `/salary/gone-${at}`, headers, ...(at % 2 && { body: "hello" }) }));
-        for (let at = 0; at < 10; at += 1) {
-          const connection = await connect(envoy.port("gate"));
-          connection.write(`POST /salary/gone HTTP/1.1\r\nhost: a\r\n${token.join(": ")}\r\ncontent-length: 10\r\n\r\n123`);
-          connections.push(connection);
+    const ends = [
+      ["failed", "a 503", provide.status(500), {}, [503]],
+      ["refused", "a refusal", provide.normal, { amr: ["pwd"] }, [302, 303, 401]],
+    ];
+    for (const [gate, ending, behaviour, claims, expected] of ends) {
+      test(`never reach the app when they end in ${ending}`, async (t) => {
+        const { envoy, upstream } = held;
+        const { name, provider, active, release } = held.gate(gate);
+        const earlier = upstream.count;
+        const asked = start(t, envoy.port(name), bodies, bodiesH2, cookie(providerToken(provider, { claims })));
+        await envoy.until(active, asked.length);
+        release(behaviour);
+        for (const { name: body, status } of asked) {
+          const given = await status;
+          assert.ok(expected.includes(given), `${body}: ${given}`);
         }
-        const active = "^http\\.gate\\.downstream_rq_active$";
+        assert.equal(upstream.count, earlier);
+        await held.recovers(gate);
+      });
+    }
+
+    const fates = [["gone-ok", "succeeds", provide.normal], ["gone-failed", "fails", provide.status(500)], ["gone-reset", "is reset", provide.resetAtOnce]];
+    for (const [gate, fate, behaviour] of fates) {
+      test(`may be given up by the client while their fetch is out, which then ${fate}`, async (t) => {
+        const { envoy, upstream } = held;
+        const { name, provider, active, release } = held.gate(gate);
+        const token = cookie(providerToken(provider));
+        const path = `/salary/${gate}`;
+        const session = await connectH2(envoy.port(name));
+        t.after(() => session.close());
+        const streams = Array.from({ length: 20 }, (_, at) =>
+          session.open({ method: "POST", path, headers: { [token[0]]: token[1] }, ...(at % 2 && { body: "hello" }) }));
+        const connections = await Promise.all(Array.from({ length: 10 }, () => connect(envoy.port(name))));
+        for (const connection of connections) {
+          connection.write(`POST ${path} HTTP/1.1\r\nhost: a\r\n${token.join(": ")}\r\ncontent-length: 10\r\n\r\n123`);
+        }
         await envoy.until(active, streams.length + connections.length);
         streams.forEach((stream) => stream.reset());
         connections.forEach((connection) => connection.reset());
         await eventually(10_000, "all are gone", async () => (await envoy.sum(active)) === 0);
 
-        const patient = ask(envoy, "gate", { path: "/salary/patient", headers: [token] });
-        if (outcome === "succeeds") await envoy.until(active, 1);
-        held.release();
+        const patient = ask(envoy, name, { path: `${path}-patient`, headers: [token] });
+        await envoy.until(active, 1);
+        release(behaviour);
         const { answer } = await patient;
-        if (outcome === "succeeds") assert.equal(answer.status, 200);
-        else {
-          assert.ok([200, 503].includes(answer.status), `status ${answer.status}`);
-          provider.answers(KEYS, provide.normal);
-          await eventually(20_000, "the gate has recovered", async () => {
-            const next = await ask(envoy, "gate", { headers: [token] });
-            return next.answer.status === 200;
-          });
-        }
-        assert.equal(upstream.requests.filter(({ path }) => path.startsWith("/salary/gone")).length, 0);
-        await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+        assert.equal(answer.status, fate === "succeeds" ? 200 : 503);
+        await held.recovers(gate);
+        assert.equal(upstream.at(path).length, 0);
       });
     }
 
     test("may be given up while their own refetch is out", async (t) => {
-      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
-      held.release();
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      const { envoy, upstream } = held;
+      const { name, provider, active, release } = held.gate("refetch");
+      release();
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
       const again = provider.holds(KEYS);
-      const [name, value] = cookie(providerToken(provider, { header: { kid: "unknown" } }));
-      const session = await connectH2(envoy.port("gate"));
+      const token = cookie(providerToken(provider, { header: { kid: "unknown" } }));
+      const session = await connectH2(envoy.port(name));
       t.after(() => session.close());
-      const stream = session.open({ method: "POST", path: "/salary/gone", headers: { [name]: value }, body: "hello" });
+      const path = "/salary/refetch";
+      const stream = session.open({ method: "POST", path, headers: { [token[0]]: token[1] }, body: "hello" });
       await provider.requested(KEYS, 2);
       stream.reset();
-      await eventually(10_000, "it is gone", async () => (await envoy.sum("^http\\.gate\\.downstream_rq_active$")) === 0);
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      await eventually(10_000, "it is gone", async () => (await envoy.sum(active)) === 0);
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
       again.release();
-      await envoy.until(fetches("keys", "ok"), 2);
-      assert.equal(upstream.at("/salary/gone").length, 0);
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
+      assert.equal(upstream.at(path).length, 0);
     });
 
     if (allowOnHeadersStopIteration !== true) return;
 
     // With the flag, Envoy asks the gate about the body while the headers are on hold. A gate can only have it
     // buffered, and Envoy itself answers 413 to a body above its buffer limit (1 MiB by default).
-    test("reach the app whole or not at all, when their body is above the buffer limit", async (t) => {
-      const { envoy, provider, upstream, held } = await paused(t, { allowOnHeadersStopIteration });
-      const path = "/salary/large";
-      const body = randomBytes(4 * MEBIBYTE);
-      const headers = [cookie(providerToken(provider))];
-      const asked = ask(envoy, "gate", { method: "POST", path, headers, body });
-      await envoy.until("^http\\.gate\\.downstream_cx_rx_bytes_total$", MEBIBYTE);
-      assert.equal(upstream.count, 0);
-      held.release();
+    test("reach the app whole or not at all, when their body is above the buffer limit", async () => {
+      const { envoy, upstream } = held;
+      const { name, provider, release } = held.gate("large");
+      const [path, body] = ["/salary/large", randomBytes(4 * MEBIBYTE)];
+      const asked = ask(envoy, name, { method: "POST", path, headers: [cookie(providerToken(provider))], body });
+      await envoy.until(`^http\\.${name}\\.downstream_cx_rx_bytes_total$`, MEBIBYTE);
+      assert.equal(upstream.at(path).length, 0);
+      release();
       const { answer } = await asked;
-      if (answer.status === 413) assert.equal(upstream.at(path).length, 0);
-      else {
+      if (answer.status === 413) {
+        assert.equal(upstream.at(path).length, 0);
+      } else {
         assert.equal(answer.status, 200);
         assert.equal((await upstream.received(path)).digest, digest(body));
       }
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
     });
   });
 }
 
 // What is on hold ends in one callback of the host. Envoy carries out each answer from within the one before, on the
 // VM's stack, wherever the answer is its own: too many in one go overflow it.
-describe("a thousand requests on hold that end at once, on one worker", { concurrency: 2 }, () => {
+describe("a thousand requests on hold that end at once, on one worker", () => {
   const LIMIT = 1024; // how many a gate holds
   const endings = [
-    ["pass", 1_000, { claims: {} }, provide.normal, { 200: 1_000 }],
-    ["pass, where there are more than a gate holds", 1_500, { claims: {} }, provide.normal, { 200: LIMIT, 503: 1_500 - LIMIT }],
+    ["pass", 1_000, {}, provide.normal, { 200: 1_000 }],
+    ["pass, where there are more than a gate holds", 1_500, {}, provide.normal, { 200: LIMIT, 503: 1_500 - LIMIT }],
     ["are refused", 1_000, { claims: { amr: ["pwd"] } }, provide.normal, { 302: 1_000 }],
-    ["are refused for a junk kid", 1_000, { header: { kid: "junk" } }, provide.normal, { 302: 1_000 }],
-    ["get no keys", 1_000, { claims: {} }, provide.status(500), { 503: 1_000 }],
+    ["have a junk kid", 1_000, { header: { kid: "junk" } }, provide.normal, { 302: 1_000 }],
+    ["get no keys", 1_000, {}, provide.status(500), { 503: 1_000 }],
   ];
   for (const [what, count, changes, behaviour, expected] of endings) {
     test(`that ${what}`, async (t) => {
-      const { envoy, provider, upstream, held } = await paused(t, { behaviour, concurrency: 1 });
-      await answered(t, { envoy, provider, upstream, held, count, changes, expected });
-      provider.answers(KEYS, provide.normal);
-      await eventually(20_000, "the gate has recovered", async () => {
-        const { answer } = await ask(envoy, "gate", { headers: [cookie(providerToken(provider))] });
-        return answer.status === 200;
-      });
-      await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+      const held = await startHeld(["gate"], { concurrency: 1 });
+      t.after(() => held.stop());
+      const { provider, release } = held.gate("gate");
+      await flood(t, held, { count, token: providerToken(provider, changes), release: () => release(behaviour), expected });
+      await held.recovers("gate");
     });
   }
 
   test("that waited for the refetch of a junk kid", async (t) => {
-    const { envoy, provider, upstream, held } = await paused(t, { concurrency: 1 });
-    held.release();
-    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    const held = await startHeld(["gate"], { concurrency: 1 });
+    t.after(() => held.stop());
+    const { provider, release } = held.gate("gate");
+    release();
+    await held.recovers("gate");
     const again = provider.holds(KEYS);
-    const changes = { header: { kid: "junk" } };
-    await answered(t, { envoy, provider, upstream, held: again, count: 1_000, changes, expected: { 302: 1_000 } });
-    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+    const token = providerToken(provider, { header: { kid: "junk" } });
+    await flood(t, held, { count: 1_000, token, release: again.release, expected: { 302: 1_000 } });
+    await held.recovers("gate");
   });
 
-  async function answered(t, { envoy, provider, upstream, held, count, changes, expected }) {
-    const [name, value] = cookie(providerToken(provider, changes));
+  async function flood(t, held, { count, token, release, expected }) {
+    const { envoy, upstream } = held;
+    const { name, active } = held.gate("gate");
     const path = `/salary/${randomUUID()}`;
+    const [field, value] = cookie(token);
     const asked = [];
     while (asked.length < count) {
-      const session = await connectH2(envoy.port("gate"));
+      const session = await connectH2(envoy.port(name));
       t.after(() => session.close());
-      for (let stream = 0; stream < 50; stream += 1) asked.push(session.request({ path, headers: { [name]: value } }));
+      for (let stream = 0; stream < 50; stream += 1) asked.push(statusOf(session.request({ path, headers: { [field]: value } })));
     }
-    asked.forEach((answer) => answer.catch(() => {}));
-    await envoy.until("^http\\.gate\\.downstream_rq_active$", Math.min(count, LIMIT));
-    held.release();
-    const statuses = await Promise.all(asked.map((answer) => answer.then(({ status }) => status, (error) => error.message)));
-    envoy.assertNoTrap();
+    await envoy.until(`^http\\.${name}\\.downstream_rq_total$`, count);
+    await envoy.until(active, Math.min(count, LIMIT));
+    release();
     const tally = {};
-    for (const status of statuses) tally[status] = (tally[status] ?? 0) + 1;
+    for (const status of await Promise.all(asked)) tally[status] = (tally[status] ?? 0) + 1;
+    envoy.assertNoTrap();
     assert.deepEqual(tally, expected);
     assert.equal(upstream.at(path).length, expected[200] ?? 0);
   }
 });
 
-/** A gate whose keys do not come before `held.release()`. */
-async function paused(t, { allowOnHeadersStopIteration, timeout = "10s", behaviour, concurrency }) {
+/**
+ * One Envoy with gates whose keys do not come before their `release(behaviour)`: then every one of their requests for
+ * keys is answered so.
+ */
+async function startHeld(names, { allowOnHeadersStopIteration, concurrency } = {}) {
   const upstream = await startUpstream();
-  t.after(() => upstream.stop());
-  const provider = await startProvider({ keys: [signingKey().jwk] });
-  t.after(() => provider.stop());
-  const held = provider.holds(KEYS, behaviour);
+  const gates = new Map();
+  for (const name of names) {
+    const provider = await startProvider({ keys: [signingKey().jwk] });
+    const released = deferred();
+    provider.answers(KEYS, async (...exchange) => (await released.promise)(...exchange));
+    const release = (behaviour = provide.normal) => {
+      provider.answers(KEYS, behaviour);
+      released.resolve(behaviour);
+    };
+    gates.set(name, { name, provider, release, active: `^http\\.${name}\\.downstream_rq_active$` });
+  }
   const envoy = await startEnvoy({
     concurrency,
-    listeners: [{ name: "gate", allowOnHeadersStopIteration, config: fetchingGate(provider, { provider: { timeout } }) }],
-    clusters: { app: upstream.port, idp: provider.port },
+    listeners: names.map((name) => ({
+      name,
+      allowOnHeadersStopIteration,
+      config: fetchingGate(gates.get(name).provider, { provider: { cluster: name, timeout: "60s" } }),
+    })),
+    clusters: { app: upstream.port, ...Object.fromEntries(names.map((name) => [name, gates.get(name).provider.port])) },
   });
-  t.after(() => envoy.stop());
-  await provider.requested(KEYS, 1);
-  return { envoy, provider, upstream, held };
+  await Promise.all(names.map((name) => gates.get(name).provider.requested(KEYS, 1)));
+  return {
+    envoy,
+    upstream,
+    gate: (name) => gates.get(name),
+
+    /** The provider is well, and good requests pass again, on every worker. */
+    async recovers(name) {
+      const { provider } = gates.get(name);
+      provider.answers(KEYS, provide.normal);
+      await eventually(20_000, "the gate has recovered", async () => {
+        const { answer } = await ask(envoy, name, { headers: [cookie(providerToken(provider))] });
+        return answer.status === 200;
+      });
+      await assertHealthy(envoy, name, upstream, providerToken(provider));
+    },
+
+    async stop() {
+      await envoy.stop();
+      await Promise.all(names.map((name) => gates.get(name).provider.stop()));
+      await upstream.stop();
+    },
+  };
 }
 
 /** Sends a request with each of the bodies, each on a connection of its own. */
-function start(t, envoy, bodies, bodiesH2, token) {
-  const h1 = Object.entries(bodies).map(([name, message]) => ({ name, message, send: send(connect, [token]) }));
-  const h2 = Object.entries(bodiesH2).map(([name, message]) => ({ name, message, send: send(connectH2, { [token[0]]: token[1] }) }));
-  return [...h1, ...h2].map(({ name, message, send: sendMessage }) => {
+function start(t, port, bodies, bodiesH2, [field, value]) {
+  const send = async (open, headers, message) => {
+    const connection = await open(port);
+    t.after(() => connection.close());
+    return connection.request({ ...message, headers });
+  };
+  const exchange = (name, message, open, headers) => {
     const { body = "", chunks = [body], trailers = {} } = message;
     const path = `/salary/${randomUUID()}`;
-    const answer = sendMessage({ method: "POST", path, ...message });
-    answer.catch(() => {});
-    const content = Buffer.concat(chunks.map((chunk) => Buffer.from(chunk)));
-    return { name, path, content, trailers: Array.isArray(trailers) ? Object.fromEntries(trailers) : trailers, answer };
-  });
-
-  function send(open, headers) {
-    return async (message) => {
-      const connection = await open(envoy.port("gate"));
-      t.after(() => connection.close());
-      return connection.request({ ...message, headers });
+    return {
+      name,
+      path,
+      content: Buffer.concat(chunks.map((chunk) => Buffer.from(chunk))),
+      trailers: Array.isArray(trailers) ? Object.fromEntries(trailers) : trailers,
+      status: statusOf(send(open, headers, { method: "POST", path, ...message })),
     };
+  };
+  return [
+    ...Object.entries(bodies).map(([name, message]) => exchange(name, message, connect, [[field, value]])),
+    ...Object.entries(bodiesH2).map(([name, message]) => exchange(name, message, connectH2, { [field]: value })),
+  ];
+}
+
+/** The status of an answer, or why there is none. */
+async function statusOf(answer) {
+  try {
+    return (await answer).status;
+  } catch (error) {
+    return error.message;
   }
 }

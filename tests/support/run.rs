@@ -91,6 +91,7 @@ fn check(case: &Case, decision: &Decision) -> Result<(), String> {
             text("reason")
         ));
     }
+    check_answer(decision)?;
     let status = decision.response.as_ref().map_or(200, |response| u64::from(response.status));
     if expect.get("status").is_some_and(|expected| expected.as_u64() != Some(status)) {
         return Err(format!("status {status}"));
@@ -125,6 +126,28 @@ fn check(case: &Case, decision: &Decision) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What holds for every answer of a kind, and no case has to say.
+fn check_answer(decision: &Decision) -> Result<(), String> {
+    let status = match decision.kind.name() {
+        "redirect" => 302,
+        "challenge" => 401,
+        "bad_request" => 400,
+        "forbidden" => 403,
+        "unavailable" => 503,
+        _ => {
+            return decision.response.as_ref().map_or(Ok(()), |_| Err("an answer to a request that passes".to_owned()));
+        }
+    };
+    let response = decision.response.as_ref().ok_or("no answer")?;
+    let has = |name| response.header(name).is_some();
+    let fits = response.status == status
+        && response.header("cache-control") == Some("no-store")
+        && has("location") == (status == 302)
+        && has("www-authenticate") == (status == 401)
+        && has("retry-after") == (status == 503);
+    if fits { Ok(()) } else { Err(format!("not an answer of this kind: {response:?}")) }
 }
 
 /// A header of the answer as the client sees it: the host writes `grpc-status`.

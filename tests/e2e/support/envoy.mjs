@@ -24,7 +24,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { tmpdir } from "node:os";
@@ -128,7 +128,7 @@ class Envoy {
     this.#child = child;
     this.#directory = directory;
     this.concurrency = concurrency;
-    endWithThisProcess(child);
+    endWithThisProcess(child, directory);
     this.exited = new Promise((resolve, reject) => {
       child.once("error", reject);
       child.once("close", (code, signal) => resolve(code ?? signal));
@@ -440,10 +440,14 @@ function lines(stream, take) {
   stream.on("close", () => rest && take(rest));
 }
 
-function endWithThisProcess(child) {
-  const end = () => child.kill("SIGKILL");
+/** Whatever ends this process (a failed test, an interrupt) ends Envoy as well. */
+function endWithThisProcess(child, directory) {
+  const end = () => {
+    child.kill("SIGKILL");
+    rmSync(directory, { recursive: true, force: true });
+  };
   process.once("exit", end);
-  child.once("exit", () => process.removeListener("exit", end));
+  child.once("close", () => process.removeListener("exit", end));
 }
 
 function total(stats) {

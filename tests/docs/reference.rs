@@ -1,0 +1,290 @@
+//! The tables of `docs/configuration.md` against the configuration itself.
+
+use super::*;
+
+/// Each table: its heading, the fields, where an object of that kind stands, and a document that has one.
+fn tables() -> Vec<(&'static str, Vec<&'static str>, &'static str, Value)> {
+    let with = |over: Value| merged(smallest(), &over);
+    let rule = |members: Value| with(json!({ "rules": [merged(json!({ "paths": ["/salary/**"] }), &members)] }));
+    vec![
+        ("## The document", fields::ROOT.to_vec(), "", smallest()),
+        ("## `provider`", fields::PROVIDER.to_vec(), "/provider", smallest()),
+        ("## `client`", fields::CLIENT.to_vec(), "/client", smallest()),
+        ("## `token`", fields::TOKEN.to_vec(), "/token", with(json!({ "token": {} }))),
+        ("## `step_up`", fields::STEP_UP.to_vec(), "/step_up", with(json!({ "step_up": {} }))),
+        ("## `step_up`", fields::STEP_UP.to_vec(), "/rules/0/step_up", rule(json!({ "step_up": {} }))),
+        ("## `rules[]`", fields::RULE.to_vec(), "/rules/0", smallest()),
+        ("## `rules[].require`", fields::REQUIRE.to_vec(), "/rules/0/require", rule(json!({ "require": {} }))),
+    ]
+}
+
+const NOT_SUPPORTED: [&str; 2] = ["callback", "forward"];
+
+fn page() -> Page {
+    Page::read("docs/configuration.md")
+}
+
+/// The document with one field set, or taken away.
+fn set(document: &Value, at: &str, field: &str, value: Option<Value>) -> Value {
+    let mut document = document.clone();
+    let object = document.pointer_mut(at).and_then(Value::as_object_mut).expect("an object");
+    match value {
+        Some(value) => object.insert(field.to_owned(), value),
+        None => object.remove(field),
+    };
+    document
+}
+
+fn the_span(cell: &str) -> Option<String> {
+    let spans = spans(cell);
+    (spans.len() == 1 && cell == format!("`{}`", spans[0])).then(|| spans[0].clone())
+}
+
+#[test]
+fn names_every_field_in_order_and_no_other() {
+    for (heading, fields, ..) in tables() {
+        let named: Vec<String> = page().table(heading).iter().map(|row| the_span(&row[0]).expect("a name")).collect();
+        assert_eq!(named, fields, "{heading}");
+    }
+}
+
+#[test]
+fn defaults_are_what_happens_without_the_field() {
+    let mut checked = 0;
+    for (heading, _, at, document) in tables() {
+        for row in page().table(heading) {
+            let (field, default) = (the_span(&row[0]).expect("a name"), &row[2]);
+            if default == "required" {
+                let place = format!("{}{field}: missing", place(at));
+                let refused = refusal(&set(&document, at, &field, None));
+                assert!(refused.contains(&place), "{heading} {field}: {refused}");
+            } else if let Some(default) = the_span(default) {
+                let text = |value| format!("{:?}", accepted(&set(&document, at, &field, value), heading));
+                let (with, without) = (text(Some(yaml(&default, &field))), text(None));
+                assert_eq!(with, without, "{heading} {field}: `{default}` is not what happens without it");
+            } else {
+                assert!(
+                    ["discovered", "chosen", "none", "the first path", "every host", "every method"]
+                        .contains(&default.as_str()),
+                    "{heading} {field}: a default in words, `{default}`"
+                );
+                accepted(&set(&document, at, &field, None), heading);
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40);
+}
+
+fn place(at: &str) -> String {
+    match at {
+        "" => String::new(),
+        _ => format!("{}.", at.trim_start_matches('/').replace("/0", "[0]").replace('/', ".")),
+    }
+}
+
+/// What the gate says it accepts: `(from, to)` of a range, or the words of which one is accepted.
+enum Accepted {
+    Range(String, String),
+    Words(Vec<String>),
+}
+
+fn told(refused: &str) -> Option<Accepted> {
+    let line = refused.lines().nth(1)?;
+    let accepted = line.split_once("must be ")?.1;
+    if let Some((_, words)) = accepted.split_once("one of `") {
+        let list = words.split_once(", got").map_or(words, |(list, _)| list);
+        return Some(Accepted::Words(spans(&format!("`{list}"))));
+    }
+    let range = accepted.strip_prefix("a duration from ").or_else(|| accepted.strip_prefix("a whole number from "))?;
+    let (from, rest) = range.split_once(" to ")?;
+    let to = rest.split_once(',').map_or(rest, |(to, _)| to);
+    Some(Accepted::Range(from.to_owned(), to.to_owned()))
+}
+
+#[test]
+fn ranges_and_words_are_the_ones_that_the_gate_tells() {
+    let mut checked = 0;
+    for (heading, _, at, document) in tables() {
+        for row in page().table(heading) {
+            let (field, cell) = (the_span(&row[0]).expect("a name"), &row[3]);
+            let wrong = if field == "algorithms" { json!(["?"]) } else { json!("?") };
+            match told(&refusal(&set(&document, at, &field, Some(wrong)))) {
+                Some(Accepted::Range(from, to)) => {
+                    assert_eq!(*cell, format!("`{from}` to `{to}`"), "{heading} {field}");
+                    for end in [from, to] {
+                        let end = end.parse::<u64>().map_or_else(|_| json!(end), |number| json!(number));
+                        let mut document = set(&document, at, &field, Some(end));
+                        // One range depends on another field.
+                        if field == "refresh" {
+                            document = set(&document, at, "max_stale", Some(json!("30d")));
+                        }
+                        if field == "max_stale" {
+                            document = set(&document, at, "refresh", Some(json!("1s")));
+                        }
+                        accepted(&document, &format!("{heading} {field}"));
+                    }
+                    checked += 1;
+                }
+                Some(Accepted::Words(words)) => {
+                    assert!(cell.starts_with("one of `"), "{heading} {field}: {cell}");
+                    assert_eq!(spans(cell), words, "{heading} {field}");
+                    checked += 1;
+                }
+                None => {
+                    assert!(!cell.contains("` to `") && !cell.starts_with("one of `"), "{heading} {field}: {cell}");
+                }
+            }
+        }
+    }
+    assert_eq!(checked, 13, "ranges and lists of words");
+}
+
+#[test]
+fn what_is_not_supported_is_refused() {
+    for row in page().table("## The document") {
+        let field = the_span(&row[0]).expect("a name");
+        let refused = refusal(&set(&smallest(), "", &field, Some(json!({}))));
+        let told = refused.contains(&format!("{field}: not supported yet"));
+        assert_eq!(told, NOT_SUPPORTED.contains(&field.as_str()), "{field}: {refused}");
+        assert_eq!(told, row[3] == "not supported yet", "{field}");
+    }
+}
+
+#[test]
+fn reserved_parameters_are_all_named() {
+    let text = page().text;
+    let (_, list) = text.split_once("`params` may not name them:").expect("the list");
+    let (list, _) = list.split_once("\n\n").expect("its end");
+    assert_eq!(spans(list), RESERVED_PARAMETERS);
+}
+
+#[test]
+fn the_example_of_a_refusal_is_what_the_gate_says() {
+    let mut document = smallest();
+    let provider = document["provider"].as_object_mut().expect("an object");
+    let issuer = provider.remove("issuer").expect("an issuer");
+    provider.insert("isuer".to_owned(), issuer);
+    assert_eq!(page().block("text problems").text, refusal(&document) + "\n");
+}
+
+#[test]
+fn every_contradiction_is_refused() {
+    let cases = [
+        ("provider.jwks: contradicts", json!({ "provider": { "jwks": { "keys": [] }, "jwks_uri": "https://a/k" } })),
+        ("must not be shorter", json!({ "provider": { "refresh": "2h", "max_stale": "1h" } })),
+        ("provider.authorization_endpoint: missing", json!({ "provider": { "jwks": { "keys": [key()] } } })),
+        ("HS256 needs `client.secret`", json!({ "token": { "algorithms": ["HS256"] } })),
+        ("of at least 32 bytes", json!({ "token": { "algorithms": ["HS256"] }, "client": { "secret": "short" } })),
+        ("is not set", json!({ "client": { "secret": { "env": "NOT_SET" } } })),
+        ("a loop", json!({ "client": { "redirect_uri": "https://app.example.com/salary/callback" } })),
+        ("a loop", json!({ "step_up": { "login_url": "/salary/login" } })),
+        (
+            "the name of another",
+            json!({ "rules": [{ "name": "a", "paths": ["/a"] }, { "name": "a", "paths": ["/b"] }] }),
+        ),
+        ("needs `login_url`", json!({ "step_up": { "return_to_param": "to" } })),
+        (
+            "one of `acr_levels`",
+            json!({ "rules": [{ "paths": ["/a"], "require": { "acr": { "at_least": "gold" } } }] }),
+        ),
+        ("set by Stepgate itself", json!({ "step_up": { "params": { "state": "x" } } })),
+    ];
+    for (refused, over) in &cases {
+        let told = refusal(&merged(smallest(), over));
+        assert!(told.contains(refused), "{over}: {told}");
+    }
+    // The last row is Envoy's, and two rows have two cases.
+    let rows = page().table("## Contradictions that are refused").len();
+    assert_eq!(rows - 1 + 2, cases.len(), "a row without a case");
+}
+
+fn key() -> Value {
+    json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" })
+}
+
+/// Every `MAX_…`, `MIN_…` and the like of the source, with its value.
+fn limits() -> BTreeSet<(String, u64)> {
+    let mut limits = BTreeSet::new();
+    let mut directories = vec![root("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).expect("a file");
+                limits.extend(text.lines().filter_map(limit));
+            }
+        }
+    }
+    limits
+}
+
+fn limit(line: &str) -> Option<(String, u64)> {
+    let constant = line.strip_prefix("pub const ").or_else(|| line.strip_prefix("const "))?;
+    let (name, rest) = constant.split_once(": ")?;
+    let bound = ["MAX_", "MIN_"].iter().any(|prefix| name.starts_with(prefix));
+    let named = ["UNKNOWN_KID_COOLDOWNS", "LEASE_MARGIN", "ATTEMPTS_LIFETIME_SECS"].contains(&name);
+    let (_, expression) = rest.trim_end_matches(';').split_once(" = ")?;
+    if !bound && !named || name == "MAX_SHOWN" || expression.contains("..=") {
+        return None;
+    }
+    let product = |text: &str| -> Option<u64> {
+        text.split(" * ").map(|factor| factor.replace('_', "").parse::<u64>().ok()).product()
+    };
+    let value: Option<u64> = if expression == "(1 << 53) - 1" {
+        Some((1 << 53) - 1)
+    } else if let Some(seconds) = expression.strip_prefix("Duration::from_secs(") {
+        product(seconds.trim_end_matches(')')).map(|seconds| seconds * 1000)
+    } else if let Some(millis) = expression.strip_prefix("Duration::from_millis(") {
+        product(millis.trim_end_matches(')'))
+    } else {
+        product(expression)
+    };
+    Some((name.to_owned(), value.unwrap_or_else(|| panic!("{line}"))))
+}
+
+/// A value as the page writes it; durations in milliseconds.
+fn written(text: &str) -> u64 {
+    let plain = text.replace(',', "");
+    let digits: String = plain.chars().take_while(char::is_ascii_digit).collect();
+    let scale = match plain[digits.len()..].trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "KiB" => 1024,
+        "MiB" => 1024 * 1024,
+        other => panic!("a unit `{other}`"),
+    };
+    digits.parse::<u64>().expect("a number") * scale
+}
+
+#[test]
+fn lengths_of_lists_are_the_limits() {
+    let limits = limits();
+    let mut checked = 0;
+    for heading in ["## The document", "## `client`", "## `rules[]`"] {
+        for row in page().table(heading) {
+            let limit = match the_span(&row[0]).expect("a name").as_str() {
+                "rules" => "MAX_RULES",
+                "acr_levels" => "MAX_VALUES",
+                "audiences" => "MAX_AUDIENCES",
+                "hosts" | "paths" | "except" | "methods" => "MAX_PATTERNS",
+                _ => continue,
+            };
+            let cell = row[3].strip_prefix("1 to ").or_else(|| row[3].strip_prefix("at most ")).expect("a length");
+            let length = written(cell.split(' ').next().expect("a number"));
+            assert!(limits.contains(&(limit.to_owned(), length)), "{heading} {row:?}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 7);
+}
+
+#[test]
+fn limits_are_all_named_with_their_values() {
+    let rows = page().table("## Limits");
+    let named: BTreeSet<(String, u64)> =
+        rows.iter().map(|row| (the_span(&row[0]).expect("a name"), written(&row[1]))).collect();
+    assert_eq!(named, limits());
+}
