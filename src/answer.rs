@@ -7,21 +7,25 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::config::{Config, TokenConfig};
-use crate::encoding::base64url_encode;
 use crate::env::Env;
 use crate::http::Response;
 use crate::oidc::AuthorizationRequest;
 use crate::reason::Reason;
 use crate::rules::{AnswerMode, Demand};
 
-pub use context::RequestContext;
 use context::{ATTEMPTS_COOKIE, RequestKind, SECURE_ATTEMPTS_COOKIE};
+pub use context::{Attempts, RequestContext};
 
 /// How long a failed step-up counts, in seconds.
 pub const ATTEMPTS_LIFETIME_SECS: u64 = 300;
+
+/// The gRPC status codes of the gate's answers.
+const GRPC_INVALID_ARGUMENT: u32 = 3;
+const GRPC_PERMISSION_DENIED: u32 = 7;
+const GRPC_UNAVAILABLE: u32 = 14;
+const GRPC_UNAUTHENTICATED: u32 = 16;
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +89,13 @@ impl Decision {
         }
     }
 
-    /// The request goes on to the app, because everything asked for is proven.
-    pub(crate) fn satisfied(demand: &Demand, token: &TokenConfig) -> Self {
-        Self::forward(DecisionKind::Forward, Reason::Satisfied, demand, token)
+    /// The request goes on to the app, because everything asked for is proven. A count of step-ups for it is over.
+    pub(crate) fn satisfied(demand: &Demand, config: &Config, attempts: &Attempts) -> Self {
+        let mut decision = Self::forward(DecisionKind::Forward, Reason::Satisfied, demand, &config.token);
+        if attempts.counted(&demand.fingerprint()).is_some() {
+            decision.response_headers.push(("set-cookie", attempts_cookie(config, "", 0)));
+        }
+        decision
     }
 
     /// The request goes on to the app, though not everything asked for is proven: the rules only report.
@@ -132,7 +140,7 @@ impl Answerer<'_> {
             }
             _ if self.challenges() => (DecisionKind::Challenge, self.challenge(&reason, &self.step_up_url(endpoint))),
             _ => {
-                let attempts = self.context.attempts(&fingerprint(self.demand));
+                let attempts = self.context.attempts_before(&self.demand.fingerprint());
                 if attempts >= self.demand.step_up.max_attempts {
                     return self.give_up(attempts, reason);
                 }
@@ -173,11 +181,11 @@ impl Answerer<'_> {
     }
 
     fn redirect(&self, location: String, attempts: u32) -> Response {
-        let attempts = format!("{}.{attempts}", fingerprint(self.demand));
+        let attempts = format!("{}.{attempts}", self.demand.fingerprint());
         let headers = vec![
             ("location", location),
             ("cache-control", "no-store".to_owned()),
-            ("set-cookie", self.attempts_cookie(&attempts, ATTEMPTS_LIFETIME_SECS)),
+            ("set-cookie", attempts_cookie(self.config, &attempts, ATTEMPTS_LIFETIME_SECS)),
         ];
         Response { status: 302, headers, body: Cow::Borrowed(""), grpc_status: None }
     }
@@ -193,16 +201,14 @@ impl Answerer<'_> {
         if let Some(max_age) = self.demand.requirement.max_age {
             challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
         }
-        let mut response = self.problem(401, reason, vec![("www-authenticate", challenge)], Some(step_up_url));
-        response.grpc_status = self.grpc(16);
-        response
+        self.problem(401, reason, vec![("www-authenticate", challenge)], Some(step_up_url))
     }
 
     /// Too many attempts: an explanation instead of yet another redirect. The count starts anew, so that the person
     /// may try again.
     fn give_up(&self, attempts: u32, because: Reason) -> Decision {
         let reason = Reason::StepUpFailed { attempts, because: Box::new(because) };
-        let forget = vec![("set-cookie", self.attempts_cookie("", 0))];
+        let forget = vec![("set-cookie", attempts_cookie(self.config, "", 0))];
         let response = self.explained(403, &reason, forget);
         self.decision(DecisionKind::Forbidden, reason, response)
     }
@@ -210,20 +216,14 @@ impl Answerer<'_> {
     /// An answer that explains itself: a page to a browser, a problem document to anything else.
     fn explained(&self, status: u16, reason: &Reason, mut headers: Vec<(&'static str, String)>) -> Response {
         if self.context.kind != RequestKind::Navigation {
-            let mut response = self.problem(status, reason, headers, None);
-            response.grpc_status = self.grpc(match status {
-                400 => 3,
-                403 => 7,
-                _ => 14,
-            });
-            return response;
+            return self.problem(status, reason, headers, None);
         }
         headers.extend(page::headers());
         headers.push(("cache-control", "no-store".to_owned()));
         Response { status, headers, body: page::render(status, reason).into(), grpc_status: None }
     }
 
-    /// RFC 9457.
+    /// RFC 9457. A gRPC client gets the detail alone: Envoy makes the body its `grpc-message`.
     fn problem(
         &self,
         status: u16,
@@ -231,8 +231,18 @@ impl Answerer<'_> {
         mut headers: Vec<(&'static str, String)>,
         step_up_url: Option<&str>,
     ) -> Response {
-        headers.push(("content-type", "application/problem+json".to_owned()));
-        headers.push(("cache-control", "no-store".to_owned()));
+        let no_store = ("cache-control", "no-store".to_owned());
+        if self.context.kind == RequestKind::Grpc {
+            headers.push(no_store);
+            let grpc_status = match status {
+                400 => GRPC_INVALID_ARGUMENT,
+                401 => GRPC_UNAUTHENTICATED,
+                403 => GRPC_PERMISSION_DENIED,
+                _ => GRPC_UNAVAILABLE,
+            };
+            return Response { status, headers, body: reason.to_string().into(), grpc_status: Some(grpc_status) };
+        }
+        headers.extend([("content-type", "application/problem+json".to_owned()), no_store]);
         let mut body = json!({
             "title": page::title(status),
             "status": status,
@@ -244,29 +254,14 @@ impl Answerer<'_> {
         }
         Response { status, headers, body: body.to_string().into(), grpc_status: None }
     }
-
-    fn grpc(&self, status: u32) -> Option<u32> {
-        (self.context.kind == RequestKind::Grpc).then_some(status)
-    }
-
-    fn attempts_cookie(&self, value: &str, max_age: u64) -> String {
-        let (name, secure) = if self.config.client.redirect_uri.starts_with("https:") {
-            (SECURE_ATTEMPTS_COOKIE, "; Secure")
-        } else {
-            (ATTEMPTS_COOKIE, "")
-        };
-        format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
-    }
 }
 
-/// A short name for a set of rules, to count attempts by.
-fn fingerprint(demand: &Demand) -> String {
-    let mut hash = Sha256::new();
-    for name in &demand.rules {
-        hash.update((name.len() as u64).to_be_bytes());
-        hash.update(name.as_bytes());
-    }
-    base64url_encode(hash.finalize().get(..9).unwrap_or_default())
+fn attempts_cookie(config: &Config, value: &str, max_age: u64) -> String {
+    let (name, secure) = match config.client.redirect_uri.starts_with("https:") {
+        true => (SECURE_ATTEMPTS_COOKIE, "; Secure"),
+        false => (ATTEMPTS_COOKIE, ""),
+    };
+    format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
 }
 
 /// A quoted-string (RFC 9110 section 5.6.4).

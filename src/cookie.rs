@@ -43,15 +43,17 @@ pub fn cookie_value(request: &Request<'_>, name: &str) -> Option<String> {
     values.only().ok().flatten()
 }
 
+/// Several fields of one name may have been joined with commas (RFC 9110 section 5.3); a token has none.
 fn from_header(request: &Request<'_>, name: &str) -> Result<Option<String>, Reason> {
     let mut values = Values::default();
-    request.fields.visit(name, &mut |value| {
-        let bearer = strip_bearer(value);
-        match (bearer, name) {
-            (Some(token), _) => values.add(token),
-            // Another scheme, such as Basic, is somebody else's.
-            (None, "authorization") => {}
-            (None, _) => values.add(value.trim_ascii()),
+    request.fields.visit(name, &mut |field| {
+        for value in field.split(|&byte| byte == b',') {
+            match strip_bearer(value) {
+                Some(token) => values.add(token),
+                // Another scheme, such as Basic, is somebody else's.
+                None if name == "authorization" => {}
+                None => values.add(value.trim_ascii()),
+            }
         }
     });
     values.only()
@@ -226,5 +228,7 @@ mod tests {
         assert_eq!(find(&[("authorization", b"Basic eDp5"), ("cookie", b"id_token=y")]), token("y"));
         assert_eq!(find(&[("authorization", b"Bearer x"), ("cookie", b"id_token=y")]), Err("token_ambiguous"));
         assert_eq!(find(&[("authorization", b"Bearer x"), ("authorization", b"Bearer y")]), Err("token_ambiguous"));
+        assert_eq!(find(&[("authorization", b"Bearer x,Bearer y")]), Err("token_ambiguous"));
+        assert_eq!(find(&[("authorization", b"Bearer x, Bearer x")]), token("x"));
     }
 }

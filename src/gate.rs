@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::answer::{Answerer, Decision, RequestContext};
+use crate::answer::{Answerer, Attempts, Decision, RequestContext};
 use crate::cache::TokenCache;
 use crate::claims::{Expected, VerifiedIdToken};
 use crate::config::Config;
@@ -102,7 +102,7 @@ impl Gate {
         };
         let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, env.now));
         if let Some(verified) = &cached
-            && let Ok(decision) = self.judge(&demands, Ok(verified), env.now)
+            && let Ok(decision) = self.judge(&demands, Ok(verified), &Attempts::of(request), env.now)
         {
             return Step::Done(decision);
         }
@@ -215,7 +215,7 @@ impl Gate {
 
     /// Everything is known about the token; what is left is what the rules ask for, and how to answer.
     fn conclude(&mut self, inquiry: Inquiry, token: Result<Arc<VerifiedIdToken>, Reason>, env: Env<'_>) -> Step {
-        match self.judge(&inquiry.demands, token.as_deref(), env.now) {
+        match self.judge(&inquiry.demands, token.as_deref(), &inquiry.context.attempts, env.now) {
             Ok(decision) => Step::Done(decision),
             Err((demand, reason)) => match self.step_up(&inquiry, &demand, reason.clone(), env) {
                 Ok(decision) => Step::Done(decision),
@@ -229,6 +229,7 @@ impl Gate {
         &self,
         demands: &Demands,
         token: Result<&VerifiedIdToken, &Reason>,
+        attempts: &Attempts,
         now: Timestamp,
     ) -> Result<Decision, (Arc<Demand>, Reason)> {
         let evaluate = |demand: &Demand| {
@@ -242,7 +243,7 @@ impl Gate {
         let unmet = demands.reported.as_ref().and_then(|demand| Some((demand, evaluate(demand).err()?)));
         Ok(match (unmet, demands.enforced.as_ref().or(demands.reported.as_ref())) {
             (Some((demand, reason)), _) => Decision::reported(demand, reason, &self.config.token),
-            (None, Some(demand)) => Decision::satisfied(demand, &self.config.token),
+            (None, Some(demand)) => Decision::satisfied(demand, &self.config, attempts),
             (None, None) => Decision::not_protected(),
         })
     }

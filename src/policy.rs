@@ -72,20 +72,21 @@ impl Requirement {
         };
     }
 
-    /// The `acr_values` that ask the provider for it: the values that satisfy every condition on `acr`, or multi-factor where there is
-    /// only a condition on `amr`. A requirement of neither asks for none.
+    /// The `acr_values` that ask the provider for it: the values that satisfy every condition on `acr`, or multi-factor
+    /// where there is only a condition on `amr`. A requirement of neither asks for none.
     #[must_use]
     pub fn acr_values(&self) -> Vec<String> {
-        let satisfies_all = |value: &&String| self.acr.iter().all(|condition| condition.accepted.contains(value));
-        let mut values: Vec<String> = Vec::new();
-        add_missing(
-            &mut values,
-            &self.acr.iter().flat_map(|condition| &condition.asked).filter(satisfies_all).cloned().collect::<Vec<_>>(),
-        );
         if self.acr.is_empty() && !self.amr.is_empty() {
-            values.push(MULTI_FACTOR.to_owned());
+            return vec![MULTI_FACTOR.to_owned()];
         }
-        values
+        let mut asked: Vec<String> = Vec::new();
+        for condition in &self.acr {
+            add_missing(&mut asked, &condition.asked);
+        }
+        let satisfies_all = |value: &&String| self.acr.iter().all(|condition| condition.accepted.contains(value));
+        let common: Vec<String> = asked.iter().filter(satisfies_all).cloned().collect();
+        // Conditions that contradict each other: whatever is asked for, the gate explains in the end that it was not enough.
+        if common.is_empty() { asked } else { common }
     }
 
     /// Whether the token proves all of it at this moment.

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
+use crate::encoding::base64url_encode;
 use crate::oidc::StepUp;
 use crate::path::{PathIndex, PathPattern, Readings};
 use crate::policy::Requirement;
@@ -51,6 +54,17 @@ impl Demand {
         }
         united.step_up.acr_values = united_acr_values(rules);
         Some(Arc::new(united))
+    }
+
+    /// A short name for this set of rules, to count attempts by.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for name in &self.rules {
+            hash.update((name.len() as u64).to_be_bytes());
+            hash.update(name.as_bytes());
+        }
+        base64url_encode(hash.finalize().get(..9).unwrap_or_default())
     }
 }
 

@@ -395,3 +395,24 @@ fn the_loop_guard_ends_in_an_explanation_and_starts_anew() {
     }
     assert_eq!(answers, [302, 302, 302, 403, 302]);
 }
+
+#[test]
+fn a_request_that_passes_ends_the_count_for_its_rules() {
+    let config = inline();
+    let mut gate = gate(&config);
+    let (weak, good) = (token(&config, json!({})), good_token(&config));
+    let ask = |gate: &mut Gate, token: &str, attempts: &str| {
+        let fields = vec![("cookie", format!("id_token={token}; {attempts}"))];
+        let request = Request { method: b"GET", authority: b"app", path: b"/salary", fields: &fields };
+        let step = gate.begin(&request, env(NOW));
+        verified(gate, step, NOW)
+    };
+    let response = ask(&mut gate, &weak, "").response.unwrap();
+    let counted = response.header("set-cookie").unwrap().split(';').next().unwrap();
+    let cleared = |decision: Decision| decision.response_headers.iter().any(|(_, value)| value.contains("Max-Age=0"));
+    for _ in 0..2 {
+        assert!(cleared(ask(&mut gate, &good, counted)), "whether the token is cached or not");
+    }
+    assert!(!cleared(ask(&mut gate, &good, "")));
+    assert!(!cleared(ask(&mut gate, &good, "__Host-stepgate_attempts=other.1")), "another rule's count goes on");
+}

@@ -28,7 +28,7 @@ pub struct RequestContext {
     /// The path and query to come back to; `/` where the request's own cannot be.
     pub return_to: String,
     /// What the attempts cookie says.
-    attempts: Option<String>,
+    pub attempts: Attempts,
     /// Whether the person set out for this page just now, so that no step-up came before.
     sets_out: bool,
 }
@@ -37,11 +37,10 @@ impl RequestContext {
     /// Reads the request. A token in a header is an API client's; with such a header configured, no browser sends
     /// one.
     pub fn of(request: &Request<'_>, token_in_header: bool) -> Self {
-        let attempts = cookie_value(request, SECURE_ATTEMPTS_COOKIE).or_else(|| cookie_value(request, ATTEMPTS_COOKIE));
         Self {
             kind: kind_of(request, token_in_header),
             return_to: return_to(request).unwrap_or_else(|| "/".to_owned()),
-            attempts,
+            attempts: Attempts::of(request),
             sets_out: sets_out(request),
         }
     }
@@ -52,15 +51,28 @@ impl RequestContext {
     }
 
     /// How many step-ups for these rules came before this one.
-    ///
-    /// The count is the browser's to keep and may be forged: it protects the person from an endless loop, and
-    /// nobody else from anything.
-    pub fn attempts(&self, rules: &str) -> u32 {
-        if self.sets_out {
-            return 0;
-        }
-        let counted = self.attempts.as_deref().and_then(|value| value.strip_prefix(rules)?.strip_prefix('.'));
-        counted.and_then(|count| count.parse().ok()).unwrap_or(0)
+    pub fn attempts_before(&self, fingerprint: &str) -> u32 {
+        if self.sets_out { 0 } else { self.attempts.counted(fingerprint).unwrap_or(0) }
+    }
+}
+
+/// The attempts cookie: the fingerprint of the rules, a dot, and how many step-ups for them came in a row.
+///
+/// The count is the browser's to keep and may be forged: it protects the person from an endless loop, and nobody else from
+/// anything.
+#[derive(Clone, Debug)]
+pub struct Attempts(Option<String>);
+
+impl Attempts {
+    /// Reads the cookie.
+    pub fn of(request: &Request<'_>) -> Self {
+        let secure = cookie_value(request, SECURE_ATTEMPTS_COOKIE);
+        Self(secure.or_else(|| cookie_value(request, ATTEMPTS_COOKIE)))
+    }
+
+    /// The count for these rules, if there is one.
+    pub fn counted(&self, fingerprint: &str) -> Option<u32> {
+        self.0.as_deref()?.strip_prefix(fingerprint)?.strip_prefix('.')?.parse().ok()
     }
 }
 
@@ -163,7 +175,7 @@ mod tests {
 
     #[test]
     fn attempts_count_only_returns_for_the_same_rules() {
-        let attempts = |fields: &[(&str, &str)]| context("GET", "/", fields).attempts("abc");
+        let attempts = |fields: &[(&str, &str)]| context("GET", "/", fields).attempts_before("abc");
         assert_eq!(attempts(&[]), 0);
         assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 2);
         assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2")]), 2);

@@ -260,17 +260,14 @@ struct StepUpFields {
 impl StepUpFields {
     fn decode(node: &Node<'_>, errors: &mut ConfigErrors) -> Self {
         let Some(object) = Object::open(node, &fields::STEP_UP, errors) else { return Self::default() };
-        let words = |text: &str| -> Option<Vec<String>> {
-            let words: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
-            (!words.is_empty()).then_some(words)
-        };
-        let acr_values = object
-            .get("acr_values")
-            .and_then(|node| node.parsed("a string of values separated by spaces", errors, words));
+        let words = |text: &str| -> Vec<String> { text.split_ascii_whitespace().map(str::to_owned).collect() };
+        let acr_values = object.get("acr_values").and_then(|node| {
+            node.parsed("a string of values separated by spaces, empty to send none", errors, |text| Some(words(text)))
+        });
         let scope = object.get("scope").and_then(|node| {
             let accepted = "a string of scopes separated by spaces, `openid` among them";
             node.parsed(accepted, errors, |text| {
-                words(text).filter(|scopes| scopes.iter().any(|scope| scope == "openid"))
+                Some(words(text)).filter(|scopes| scopes.iter().any(|scope| scope == "openid"))
             })
         });
         let claims = object.get("claims").and_then(|node| {

@@ -202,7 +202,8 @@ describe("answers", () => {
   });
 
   test("503 while there are no keys", async () => {
-    const answer = await refused("nokeys", { headers: [cookie(mint({ claims: { iss: provider.issuer } }))] }, 503, "keys_unavailable");
+    const headers = [cookie(mint({ claims: { iss: provider.issuer } }))];
+    const answer = await refused("nokeys", { headers }, 503, "keys_unavailable");
     assert.match(answer.header("retry-after"), /^[1-9]\d*$/);
     assert.equal(answer.header("location"), undefined);
     assert.equal(answer.header("cache-control"), "no-store");

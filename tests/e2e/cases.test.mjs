@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { startEnvoy } from "./support/envoy.mjs";
+import { REQUEST_ID, startEnvoy } from "./support/envoy.mjs";
 import { ask } from "./support/gate.mjs";
 import { startReplies } from "./support/replies.mjs";
 import { startUpstream } from "./support/upstream.mjs";
@@ -24,7 +24,8 @@ const ANSWERS = {
 };
 
 const cases = await expanded();
-const listeners = grouped(cases);
+const listenerOf = grouped(cases.filter(({ skip }) => !skip.envoy));
+const listeners = [...new Set(listenerOf.values())];
 
 describe("decision cases", () => {
   let upstream;
@@ -56,15 +57,13 @@ describe("decision cases", () => {
   });
 
   describe("one by one", { concurrency: 8 }, () => {
-    for (const { name, cases } of listeners) {
-      for (const one of cases) {
-        test(one.name, { skip: one.skip.envoy }, async () => {
-          const { answer, entry } = await ask(envoy, name, message(one.request));
-          const seen = upstream.requests.filter((request) =>
-            request.headers.some(([field, value]) => field === "x-test-id" && value === entry.id));
-          check(one, answer, entry, seen);
-        });
-      }
+    for (const one of cases) {
+      test(one.name, { skip: one.skip.envoy }, async () => {
+        const { answer, entry } = await ask(envoy, listenerOf.get(one).name, message(one.request));
+        const seen = upstream.requests.filter((request) =>
+          request.headers.some(([field, value]) => field === REQUEST_ID && value === entry.id));
+        check(one, answer, entry, seen);
+      });
     }
   });
 
@@ -82,33 +81,34 @@ describe("decision cases", () => {
 
 /** The cases as run now: with tokens minted, keys in place. */
 async function expanded() {
-  const cargo = (...command) =>
-    promisify(execFile)("cargo", [...command, "-q", "--locked", "--example", "expand-cases"], { cwd: REPOSITORY });
-  await cargo("build"); // which may take a while, so that the second to mint for is only known after it
-  const now = String(Math.floor(Date.now() / 1000));
-  const { stdout } = await promisify(execFile)(
-    "cargo", ["run", "-q", "--locked", "--example", "expand-cases", "--", now],
+  const example = (command, ...more) => promisify(execFile)(
+    "cargo", [command, "--quiet", "--locked", "--example", "expand-cases", ...more],
     { cwd: REPOSITORY, maxBuffer: 256 * 1024 * 1024 },
   );
+  await example("build"); // which may take a while: the time to mint for is that after it
+  const { stdout } = await example("run", "--", String(Math.floor(Date.now() / 1000)));
   return JSON.parse(stdout);
 }
 
-/** One listener for all cases of a configuration; one for each case with a provider, since fetches leave traces. */
+/** Each case's listener: one for all cases of a configuration, but one for each case with a provider, since fetches leave traces. */
 function grouped(cases) {
-  const groups = new Map();
-  for (const one of cases.filter(({ skip }) => !skip.envoy)) {
-    const replies = Object.keys(one.replies).length > 0 ? one.replies : undefined;
-    const key = replies ? one.name : JSON.stringify(one.config);
-    if (!groups.has(key)) groups.set(key, { name: `cases-${groups.size}`, config: one.config, replies, cases: [] });
-    groups.get(key).cases.push(one);
+  const listeners = new Map();
+  const listenerOf = new Map();
+  for (const one of cases) {
+    const fetches = Object.keys(one.replies).length > 0;
+    const key = fetches ? one.name : JSON.stringify(one.config);
+    if (!listeners.has(key)) {
+      const name = `cases-${listeners.size}`;
+      listeners.set(key, fetches ? fetching(name, one) : { name, config: one.config });
+    }
+    listenerOf.set(one, listeners.get(key));
   }
-  for (const group of groups.values()) {
-    if (!group.replies) continue;
-    const provider = { timeout: "500ms", ...group.config.provider, cluster: group.name };
-    group.config = { ...group.config, provider };
-  }
-  const skipped = cases.filter(({ skip }) => skip.envoy);
-  return [...groups.values(), { name: "skipped", config: cases[0].config, cases: skipped }];
+  return listenerOf;
+}
+
+/** A listener whose gate fetches from a provider of its own, and does not wait long for it. */
+function fetching(name, { config, replies }) {
+  return { name, replies, config: { ...config, provider: { timeout: "500ms", ...config.provider, cluster: name } } };
 }
 
 /** Waits until every gate has what its provider tells it at first. */

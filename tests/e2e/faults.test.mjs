@@ -89,7 +89,8 @@ describe("what clients send", () => {
   fault("a path, a host, a method, a header name that are not UTF-8", async () => {
     for (const head of [
       `GET /salary/${FF} HTTP/1.1\r\nhost: a`, `GET /salary?${FF} HTTP/1.1\r\nhost: a`, `G${FF}T /salary HTTP/1.1\r\nhost: a`,
-      `GET /salary HTTP/1.1\r\nhost: a${FF}`, `GET /salary HTTP/1.1\r\nhost: a\r\nx-${FF}: 1`, `GET /salary HTTP/1.1\r\nhost: a\r\n${FF}: 1`,
+      `GET /salary HTTP/1.1\r\nhost: a${FF}`, `GET /salary HTTP/1.1\r\nhost: a\r\nx-${FF}: 1`,
+      `GET /salary HTTP/1.1\r\nhost: a\r\n${FF}: 1`,
       "GET /salary HTTP/1.1\r\nhost: a\r\nx y: 1", "GET /salary HTTP/1.1\r\nhost: a\r\n: 1",
     ]) {
       const before = upstream.count;
@@ -259,20 +260,20 @@ describe("what providers answer", () => {
 
   before(async () => {
     upstream = await startUpstream();
-    for (const [what, fault] of Object.entries(PROVIDER_FAULTS)) {
-      for (const [endpoint, path] of [["metadata", METADATA], ["keys", KEYS]]) {
+    for (const fault of Object.values(PROVIDER_FAULTS)) {
+      for (const [gate, path] of [[discoveringGate, METADATA], [fetchingGate, KEYS]]) {
         const provider = await startProvider({ keys: [signingKey().jwk] });
         provider.answers(path, fault);
-        cases.push({ what, fault, endpoint, path, provider, name: `g${cases.length}` });
+        cases.push({ fault, gate, path, provider, name: `g${cases.length}` });
       }
     }
     const settings = { timeout: "1s", unknown_kid_cooldown: "1s", refresh: "2s" }; // and so at most 2 s between attempts
     envoy = await startEnvoy({
       listeners: [
         { name: "control", config: inlineGate() },
-        ...cases.map(({ name, endpoint, provider }) => ({
+        ...cases.map(({ name, gate, provider }) => ({
           name,
-          config: (endpoint === "metadata" ? discoveringGate : fetchingGate)(provider, { provider: { ...settings, cluster: name } }),
+          config: gate(provider, { provider: { ...settings, cluster: name } }),
         })),
       ],
       clusters: { app: upstream.port, ...Object.fromEntries(cases.map(({ name, provider }) => [name, provider.port])) },
@@ -285,9 +286,10 @@ describe("what providers answer", () => {
   });
 
   describe("each fault, then a recovery", { concurrency: 6 }, () => {
-    for (const [at, what] of Object.keys(PROVIDER_FAULTS).flatMap((name) => [`metadata: ${name}`, `keys: ${name}`]).entries()) {
+    const names = Object.keys(PROVIDER_FAULTS).flatMap((fault) => [`metadata: ${fault}`, `keys: ${fault}`]);
+    for (const [at, what] of names.entries()) {
       test(what, async () => {
-        const { name, path, endpoint, fault, provider } = cases[at];
+        const { name, path, fault, provider } = cases[at];
         const token = providerToken(provider);
         const nobody = `/salary/${randomUUID()}`;
 
@@ -306,7 +308,7 @@ describe("what providers answer", () => {
         await assertHealthy(envoy, name, upstream, token);
 
         // The same fault when there are keys already, and one is missing.
-        if (endpoint === "metadata") return;
+        if (path === METADATA) return;
         provider.answers(path, fault);
         const asked = provider.count(path);
         await eventually(10_000, "the key is looked for", async () => {
@@ -464,7 +466,11 @@ for (const [what, allowOnHeadersStopIteration] of Object.entries(FLAGS)) {
       });
     }
 
-    const fates = [["gone-ok", "succeeds", provide.normal], ["gone-failed", "fails", provide.status(500)], ["gone-reset", "is reset", provide.resetAtOnce]];
+    const fates = [
+      ["gone-ok", "succeeds", provide.normal],
+      ["gone-failed", "fails", provide.status(500)],
+      ["gone-reset", "is reset", provide.resetAtOnce],
+    ];
     for (const [gate, fate, behaviour] of fates) {
       test(`may be given up by the client while their fetch is out, which then ${fate}`, async (t) => {
         const { envoy, upstream } = held;

@@ -62,7 +62,7 @@ for (const [how, gate] of Object.entries(GATES)) {
         expect(envoy, "gate", { connection, headers: [cookie(providerToken(provider))] }, 503, "keys_unavailable")))) {
         assert.match(answer.header("retry-after"), /^[1-9]\d*$/);
       }
-      assert.ok(Date.now() - asked < 4_000, "the wait is bounded by `timeout`");
+      assert.ok(Date.now() - asked < 8_000, "the wait is bounded by `timeout`");
       assert.equal(upstream.count, 0);
       provider.answers(silentAt, normal);
       await recovers(envoy, provider);
@@ -92,14 +92,14 @@ describe("keys, later", { concurrency: 4 }, () => {
   });
 
   test("a refresh in the background does not pause traffic", async (t) => {
-    const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { refresh: "1s", timeout: "5s" } });
+    const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { refresh: "1s", timeout: "30s" } });
     await envoy.until(fetches("keys", "ok"));
     const first = provider.count(KEYS);
     const held = provider.holds(KEYS);
     await provider.requested(KEYS, first + 1);
     const asked = Date.now();
     for (let round = 0; round < 5; round += 1) await assertHealthy(envoy, "gate", upstream, providerToken(provider));
-    assert.ok(Date.now() - asked < 4_000, "nothing waited for the refresh");
+    assert.ok(Date.now() - asked < 20_000, "nothing waited for the refresh");
     held.release();
     await envoy.until(fetches("keys", "ok"), 2);
     await assertHealthy(envoy, "gate", upstream, providerToken(provider));
@@ -212,8 +212,10 @@ describe("keys, later", { concurrency: 4 }, () => {
         await expect(envoy, "gate", { connection, headers }, 302, "key_unknown");
       }
     }));
-    assert.ok(Date.now() - started < 4_000, "only the first one waits");
-    assert.equal(provider.count(KEYS), 2);
+    const elapsed = Date.now() - started;
+    assert.ok(elapsed < 10_000, "only the first one waits, not 25 in a row");
+    // The failed refetch is tried again in the background, after a second and then less and less often.
+    assert.ok(provider.count(KEYS) <= 2 + elapsed / 1_000, `${provider.count(KEYS)} fetches in ${elapsed} ms`);
     await assertHealthy(envoy, "gate", upstream, providerToken(provider));
   });
 
@@ -264,7 +266,8 @@ describe("keys, later", { concurrency: 4 }, () => {
     });
     await provider.requested(METADATA, 1);
     for (const claims of [{}, { iss: "https://evil.example/" }]) {
-      const answer = await expect(envoy, "gate", { headers: [cookie(providerToken(provider, { claims }))] }, 503, "keys_unavailable");
+      const headers = [cookie(providerToken(provider, { claims }))];
+      const answer = await expect(envoy, "gate", { headers }, 503, "keys_unavailable");
       assert.equal(answer.header("location"), undefined);
     }
     // Nor is its authorize URL: without metadata there is nowhere to send the browser.
@@ -289,7 +292,9 @@ describe("keys, later", { concurrency: 4 }, () => {
   });
 
   test("two gates on one provider in one Envoy do not mix", async (t) => {
-    const [one, two] = [await startProvider({ keys: [signingKey().jwk] }), await startProvider({ keys: [signingKey("RS256", "2").jwk] })];
+    const other = signingKey("RS256", "2");
+    const one = await startProvider({ keys: [signingKey().jwk] });
+    const two = await startProvider({ keys: [other.jwk] });
     const upstream = await startUpstream();
     t.after(() => Promise.all([one.stop(), two.stop(), upstream.stop()]));
     const envoy = await startEnvoy({
@@ -300,10 +305,11 @@ describe("keys, later", { concurrency: 4 }, () => {
       clusters: { app: upstream.port, idp: one.port, other: two.port },
     });
     t.after(() => envoy.stop());
+    const foreign = providerToken(two, { key: other });
     await assertHealthy(envoy, "one", upstream, providerToken(one));
-    await assertHealthy(envoy, "two", upstream, providerToken(two, { key: signingKey("RS256", "2") }));
-    await expect(envoy, "one", { headers: [cookie(providerToken(two, { key: signingKey("RS256", "2") }))] }, 302, "key_unknown");
-    const forged = mint({ key: { ...signingKey("RS256", "2"), kid: signingKey().kid }, claims: { iss: one.issuer } });
+    await assertHealthy(envoy, "two", upstream, foreign);
+    await expect(envoy, "one", { headers: [cookie(foreign)] }, 302, "key_unknown");
+    const forged = mint({ key: { ...other, kid: signingKey().kid }, claims: { iss: one.issuer } });
     await expect(envoy, "one", { headers: [cookie(forged)] }, 302, "signature_invalid");
     await assertHealthy(envoy, "one", upstream, providerToken(one));
   });

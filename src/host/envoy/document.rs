@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::encoding::MAX_JSON_DEPTH;
 
-/// Reads a `google.protobuf.Struct`; `None` when the bytes are no such message. It begins with a line feed, as no
-/// JSON document of a careful author does.
-pub fn from_struct(bytes: &[u8]) -> Option<Value> {
+/// Reads a `google.protobuf.Struct`; `None` when the bytes are no such message. The inner value is `None` when it nests
+/// too deep.
+pub fn from_struct(bytes: &[u8]) -> Option<Option<Value>> {
     let message = prost_types::Struct::decode(bytes).ok().filter(|message| !message.fields.is_empty())?;
-    object(message, MAX_JSON_DEPTH)
+    Some(object(message, MAX_JSON_DEPTH))
 }
 
 fn object(message: prost_types::Struct, depth: usize) -> Option<Value> {

@@ -10,7 +10,8 @@ use super::abi;
 use super::document::from_struct;
 use super::stream::Stream;
 use super::worker::Worker;
-use crate::config::{Clusters, Config, ConfigErrors};
+use crate::config::{Clusters, Config, ConfigErrors, MAX_CONFIG_BYTES};
+use crate::encoding::MAX_JSON_DEPTH;
 use crate::gate::Gate;
 use crate::wire::RecordKey;
 
@@ -27,8 +28,9 @@ impl Root {
     fn configure(&self, document: &[u8]) -> Result<Worker, ConfigErrors> {
         #[allow(clippy::disallowed_methods, reason = "the host is where environment variables are looked up")]
         let env = |name: &str| std::env::var(name).ok();
-        let config = match from_struct(document) {
-            Some(value) => Config::from_value(&value, &env)?,
+        let config = match from_struct(document).filter(|_| document.len() <= MAX_CONFIG_BYTES) {
+            Some(Some(value)) => Config::from_value(&value, &env)?,
+            Some(None) => return Err(ConfigErrors::single("", format!("nests deeper than {MAX_JSON_DEPTH}"))),
             None => Config::from_json(document, &env)?,
         };
         let no_cluster = config.provider.cluster == Clusters::None;
