@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use crate::claims::VerifiedIdToken;
-use crate::jose::{Key, KeySet};
+use crate::jose::{KeySet, VerificationKey};
 use crate::time::Timestamp;
 
 /// How many tokens are kept.
@@ -26,8 +26,7 @@ pub struct TokenCache {
 
 struct Entry {
     token: Arc<VerifiedIdToken>,
-    /// The key that verified it; none for a client secret.
-    key: Option<Arc<Key>>,
+    key: VerificationKey,
 }
 
 impl TokenCache {
@@ -45,7 +44,7 @@ impl TokenCache {
         None
     }
 
-    pub fn insert(&mut self, token: &str, verified: Arc<VerifiedIdToken>, key: Option<Arc<Key>>) {
+    pub fn insert(&mut self, token: &str, verified: Arc<VerifiedIdToken>, key: VerificationKey) {
         self.remove(token);
         self.bytes += cost(token);
         self.entries.put(token.into(), Entry { token: verified, key });
@@ -60,7 +59,7 @@ impl TokenCache {
         let gone: Vec<Box<str>> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.key.as_ref().is_some_and(|key| !keys.contains(key)))
+            .filter(|(_, entry)| matches!(&entry.key, VerificationKey::Public(key) if !keys.contains(key)))
             .map(|(token, _)| token.clone())
             .collect();
         gone.iter().for_each(|token| self.remove(token));

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::cookie::{Found, find_token};
 use crate::env::Env;
 use crate::http::Request;
-use crate::jose::{Algorithm, Jws, Key, SignatureCheck, SignedClaims};
+use crate::jose::{Algorithm, Jws, SignatureCheck, SignedClaims, VerificationKey};
 use crate::provider::{Asked, Endpoint, Fault, Fetch, Lookup, Provider, Reply};
 use crate::reason::Reason;
 use crate::rules::{Demand, Demands};
@@ -54,6 +54,8 @@ impl fmt::Debug for Pending {
 struct Inquiry {
     context: RequestContext,
     demands: Demands,
+    /// When the request came.
+    since: Timestamp,
     asked: Asked,
 }
 
@@ -62,7 +64,7 @@ enum Stage {
     /// A document that may bring the key for this token.
     Key(Box<Jws>, Endpoint),
     /// The verdict on this token's signature by this key.
-    Signature(Box<Jws>, Arc<Key>),
+    Signature(Box<Jws>, VerificationKey),
     /// The provider's authorization endpoint, for a step-up with this reason.
     StepUp(Reason),
 }
@@ -107,7 +109,7 @@ impl Gate {
             return Step::Done(decision);
         }
         let context = RequestContext::of(request, found.as_ref().is_ok_and(|found| found.in_header));
-        let inquiry = Inquiry { context, demands, asked: Asked::default() };
+        let inquiry = Inquiry { context, demands, since: env.now, asked: Asked::default() };
         let token = match (cached, found) {
             (Some(verified), _) => return self.conclude(inquiry, Ok(verified), env),
             (None, Err(reason)) => return self.conclude(inquiry, Err(reason), env),
@@ -138,18 +140,20 @@ impl Gate {
                     Outcome::Unsupported => jws.verify_in_software(&key),
                     Outcome::Fetched(_) => Err(Reason::SignatureInvalid),
                 };
-                let verified = self.accept(&token, claims, Some(key));
+                let verified = self.accept(&token, claims, key);
                 self.conclude(inquiry, verified, env)
             }
         }
     }
 
-    /// Takes in what a request waited for. Whether it was of use shows when the request goes on.
+    /// Takes in what a request waited for. Whether it was of use shows when the request goes on. A reply that is older than
+    /// the request is news to this gate, but it is not what the request asked for.
     fn take_in(&mut self, inquiry: &mut Inquiry, endpoint: Endpoint, outcome: &Outcome, now: Timestamp) {
-        inquiry.asked.note(endpoint);
-        if let Outcome::Fetched(reply) = outcome {
-            let _ = self.learn(endpoint, reply, now);
+        let Outcome::Fetched(reply) = outcome else { return inquiry.asked.note(endpoint) };
+        if reply.at >= inquiry.since {
+            inquiry.asked.note(endpoint);
         }
+        let _ = self.learn(endpoint, reply, now);
     }
 
     /// What should be fetched now in the background, so that requests need not wait.
@@ -171,20 +175,14 @@ impl Gate {
 
     fn find_key(&mut self, inquiry: Inquiry, jws: Box<Jws>, env: Env<'_>) -> Step {
         if jws.algorithm() == Algorithm::Hs256 {
-            let token: Box<str> = jws.token().into();
-            let claims = match &self.config.client.secret {
-                Some(secret) => jws.verify_with_secret(secret),
-                None => Err(Reason::KeyUnknown),
+            return match self.config.client.secret.clone() {
+                Some(secret) => Self::verify(inquiry, jws, VerificationKey::ClientSecret(secret)),
+                None => self.conclude(inquiry, Err(Reason::KeyUnknown), env),
             };
-            let verified = self.accept(&token, claims, None);
-            return self.conclude(inquiry, verified, env);
         }
         self.provider.follow_clock(env.now);
         let unusable = match self.provider.key(jws.algorithm(), jws.kid(), env.now, inquiry.asked) {
-            Lookup::Found(Ok(key)) => {
-                let check = jws.signature_check(&key);
-                return Step::Verify(check, Pending { inquiry, stage: Stage::Signature(jws, key) });
-            }
+            Lookup::Found(Ok(key)) => return Self::verify(inquiry, jws, VerificationKey::Public(key)),
             // A rule that only reports never holds a request.
             Lookup::Fetch(fetch) if inquiry.demands.enforced.is_some() => {
                 let stage = Stage::Key(jws, fetch.endpoint);
@@ -199,11 +197,16 @@ impl Gate {
         self.conclude(inquiry, Err(unusable), env)
     }
 
+    fn verify(inquiry: Inquiry, jws: Box<Jws>, key: VerificationKey) -> Step {
+        let check = jws.signature_check(&key);
+        Step::Verify(check, Pending { inquiry, stage: Stage::Signature(jws, key) })
+    }
+
     fn accept(
         &mut self,
         token: &str,
         claims: Result<SignedClaims, Reason>,
-        key: Option<Arc<Key>>,
+        key: VerificationKey,
     ) -> Result<Arc<VerifiedIdToken>, Reason> {
         let client = &self.config.client;
         let issuer = &self.config.provider.issuer;

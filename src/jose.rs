@@ -7,4 +7,4 @@ mod jws;
 
 pub use algorithm::Algorithm;
 pub use jwk::{Key, KeySet, KeySetError, MAX_KEYS, MIN_RSA_BITS, MIN_RSA_EXPONENT};
-pub use jws::{Jws, MAX_KID_BYTES, SignatureCheck, SignedClaims};
+pub use jws::{Jws, MAX_KID_BYTES, SignatureCheck, SignedClaims, VerificationKey};

@@ -416,3 +416,24 @@ fn a_request_that_passes_ends_the_count_for_its_rules() {
     assert!(!cleared(ask(&mut gate, &good, "")));
     assert!(!cleared(ask(&mut gate, &good, "__Host-stepgate_attempts=other.1")), "another rule's count goes on");
 }
+
+#[test]
+fn what_ended_before_the_request_came_is_not_the_refetch_that_it_asks_for() {
+    let config = fetching();
+    let mut gate = gate(&config);
+    learn(&mut gate, &["rsa_other"], NOW);
+    let token = good_token(&config);
+    // Another worker has refetched for a junk key ID, before the rotation.
+    let older = |secs| Reply {
+        at: Timestamp::from_secs(secs),
+        unknown_kid_at: Some(Timestamp::from_secs(secs)),
+        result: Ok(key_set(&["rsa_other"]).into()),
+    };
+    let (_, pending) = fetch(begin(&mut gate, &token, NOW + 10));
+    let decision = decided(gate.resume(pending, Outcome::Fetched(older(NOW + 5)), env(NOW + 10)));
+    assert_eq!(decision.reason.code(), "key_unknown", "the cooldown of all workers counts");
+    let (wanted, pending) = fetch(begin(&mut gate, &token, NOW + 65));
+    let reply = Reply::from_http(&wanted, Timestamp::from_secs(NOW + 65), 200, key_set(&["rsa"]));
+    let step = gate.resume(pending, Outcome::Fetched(reply), env(NOW + 65));
+    assert_eq!(verified(&mut gate, step, NOW + 65).reason.code(), "satisfied", "and the honest key is not condemned");
+}

@@ -27,6 +27,15 @@ pub struct Jws {
     claims: Map<String, Value>,
 }
 
+/// What a signature is checked with.
+#[derive(Clone, Debug)]
+pub enum VerificationKey {
+    /// A key of the provider.
+    Public(Arc<Key>),
+    /// The client secret, for HS256. No host gets to see it.
+    ClientSecret(Secret),
+}
+
 /// The claims of a token whose signature was checked. Only this module makes one.
 #[derive(Debug)]
 pub struct SignedClaims(Map<String, Value>);
@@ -92,11 +101,14 @@ impl Jws {
 
     /// What a host's own crypto has to check.
     #[must_use]
-    pub fn signature_check(&self, key: &Arc<Key>) -> SignatureCheck {
+    pub fn signature_check(&self, key: &VerificationKey) -> SignatureCheck {
         let message = self.token.rsplit_once('.').map_or("", |(message, _)| message);
         SignatureCheck {
             algorithm: self.algorithm,
-            key: key.clone(),
+            key: match key {
+                VerificationKey::Public(key) => Some(key.clone()),
+                VerificationKey::ClientSecret(_) => None,
+            },
             message: message.as_bytes().into(),
             signature: self.parsed.signature_bytes().into(),
         }
@@ -115,8 +127,15 @@ impl Jws {
     ///
     /// # Errors
     /// As [`Self::verify_by_host`].
-    pub fn verify_in_software(self, key: &Key) -> Result<SignedClaims, Reason> {
-        match (key.material(), self.algorithm) {
+    pub fn verify_in_software(self, key: &VerificationKey) -> Result<SignedClaims, Reason> {
+        let key = match key {
+            VerificationKey::Public(key) => key.material(),
+            VerificationKey::ClientSecret(secret) if self.algorithm == Algorithm::Hs256 => {
+                return self.validate(&Hs256, &Hs256Key::new(secret.reveal()));
+            }
+            VerificationKey::ClientSecret(_) => return Err(Reason::AlgorithmNotAllowed("the key is of another type")),
+        };
+        match (key, self.algorithm) {
             (Material::Rsa(key), Algorithm::Rs256) => self.validate(&Rsa::rs256(), key),
             (Material::Rsa(key), Algorithm::Rs384) => self.validate(&Rsa::rs384(), key),
             (Material::Rsa(key), Algorithm::Rs512) => self.validate(&Rsa::rs512(), key),
@@ -127,17 +146,6 @@ impl Jws {
             (Material::Ed25519(key), Algorithm::EdDsa) => self.validate(&Ed25519, key),
             _ => Err(Reason::AlgorithmNotAllowed("the key is of another type")),
         }
-    }
-
-    /// Checks an HS256 signature with the client secret.
-    ///
-    /// # Errors
-    /// As [`Self::verify_by_host`].
-    pub fn verify_with_secret(self, secret: &Secret) -> Result<SignedClaims, Reason> {
-        if self.algorithm != Algorithm::Hs256 {
-            return Err(Reason::AlgorithmNotAllowed("the key is of another type"));
-        }
-        self.validate(&Hs256, &Hs256Key::new(secret.reveal()))
     }
 
     fn validate<A: jwt_compact::Algorithm>(self, algorithm: &A, key: &A::VerifyingKey) -> Result<SignedClaims, Reason> {
@@ -177,7 +185,7 @@ fn check_header(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Al
 /// A signature for a host's own crypto to check. The message is the token's first two parts.
 pub struct SignatureCheck {
     algorithm: Algorithm,
-    key: Arc<Key>,
+    key: Option<Arc<Key>>,
     message: Box<[u8]>,
     signature: Box<[u8]>,
 }
@@ -195,10 +203,10 @@ impl SignatureCheck {
         self.algorithm
     }
 
-    /// The public key, DER SubjectPublicKeyInfo.
+    /// The public key, DER SubjectPublicKeyInfo; none for HS256, which only the gate can check.
     #[must_use]
-    pub fn spki(&self) -> &[u8] {
-        self.key.spki()
+    pub fn spki(&self) -> Option<&[u8]> {
+        self.key.as_deref().map(Key::spki)
     }
 
     /// What was signed.

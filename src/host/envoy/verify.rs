@@ -29,6 +29,7 @@ struct VerifySignatureResult {
 /// Lets the host check a signature: RSA with PKCS#1 v1.5 padding, and ECDSA in DER. Whatever it cannot is left to
 /// the gate.
 pub fn verify_signature(check: &SignatureCheck) -> Outcome {
+    let Some(public_key) = check.spki() else { return Outcome::Unsupported };
     let hash_function = match check.algorithm() {
         Algorithm::Rs256 | Algorithm::Es256 => "sha256",
         Algorithm::Rs384 => "sha384",
@@ -44,7 +45,7 @@ pub fn verify_signature(check: &SignatureCheck) -> Outcome {
     };
     let arguments = VerifySignatureArguments {
         hash_function: hash_function.to_owned(),
-        public_key: check.spki().to_vec(),
+        public_key: public_key.to_vec(),
         signature,
         text: check.message().to_vec(),
     };

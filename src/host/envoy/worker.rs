@@ -1,7 +1,7 @@
 //! What a worker's root context and its streams share: the gate, the requests on hold, and the fetches under way.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use proxy_wasm::hostcalls::dispatch_http_call;
@@ -22,10 +22,14 @@ use crate::wire::{LEASE_MARGIN, Plan, Record, RecordKey};
 /// How many requests a worker holds at a time. One more is answered as if the fetch had failed.
 pub const MAX_WAITING: usize = 1024;
 
+/// How many requests on hold go on in one callback. Envoy carries out what a callback asks for when the callback ends, each
+/// local reply within the one before: some hundreds at a time would overflow the VM's stack.
+pub const MAX_RELEASED: usize = 32;
+
 /// How often a worker looks for what is due, in milliseconds …
 const IDLE_TICK: u32 = 1000;
 
-/// … and how often while a fetch waits to be made, or for another worker.
+/// … and how often while a fetch waits to be made or for another worker, or requests for their turn.
 const BUSY_TICK: u32 = 5;
 
 /// What a stream does in the phases after its request headers.
@@ -72,13 +76,23 @@ pub struct Worker {
     metrics: Metrics,
     waiting: BTreeMap<u32, Waiting>,
     flights: Vec<Flight>,
+    /// Requests whose reply is there, in the order of their turn.
+    released: VecDeque<(u32, Reply)>,
     tick: u32,
 }
 
 impl Worker {
     pub fn new(root_id: u32, gate: Gate, record_key: RecordKey) -> Self {
-        let metrics = Metrics::default();
-        Self { root_id, gate, record_key, metrics, waiting: BTreeMap::new(), flights: Vec::new(), tick: 0 }
+        Self {
+            root_id,
+            gate,
+            record_key,
+            metrics: Metrics::default(),
+            waiting: BTreeMap::new(),
+            flights: Vec::new(),
+            released: VecDeque::new(),
+            tick: 0,
+        }
     }
 
     /// A new request: decided at once, or put on hold.
@@ -174,6 +188,7 @@ impl Worker {
                 self.want(fetch, None, now);
             }
         }
+        self.release(now);
         self.set_tick();
     }
 
@@ -231,7 +246,7 @@ impl Worker {
         self.pump();
     }
 
-    /// Takes a reply in, tells the other workers, and lets those go on who waited.
+    /// Takes a reply in, tells the other workers, and gives those their turn who waited.
     fn land(&mut self, flight: Flight, reply: &Reply, led: bool, now: Timestamp) {
         let Flight { fetch, waiters, .. } = flight;
         let learned = self.gate.learn(fetch.endpoint, reply, now);
@@ -251,13 +266,19 @@ impl Worker {
                 }
             }
         }
+        self.released.extend(waiters.into_iter().map(|stream_id| (stream_id, reply.clone())));
+    }
+
+    /// Lets some of the requests go on whose reply is there.
+    fn release(&mut self, now: Timestamp) {
         let env = Env { now, entropy: &abi::entropy };
-        for stream_id in waiters {
+        let turn = self.released.len().min(MAX_RELEASED);
+        for (stream_id, reply) in self.released.drain(..turn).collect::<Vec<_>>() {
             let Some(Waiting { pending, phase }) = self.waiting.remove(&stream_id) else { continue };
             if !abi::set_effective_context(stream_id) {
                 continue;
             }
-            let step = self.gate.resume(pending, Outcome::Fetched(reply.clone()), env);
+            let step = self.gate.resume(pending, Outcome::Fetched(reply), env);
             if let Some(decision) = self.drive(step, stream_id, &phase, now) {
                 self.apply(&decision, &phase);
                 if decision.response.is_none() {
@@ -334,7 +355,8 @@ impl Worker {
     }
 
     fn set_tick(&mut self) {
-        let tick = if self.flights.iter().any(|flight| flight.call.is_none()) { BUSY_TICK } else { IDLE_TICK };
+        let busy = !self.released.is_empty() || self.flights.iter().any(|flight| flight.call.is_none());
+        let tick = if busy { BUSY_TICK } else { IDLE_TICK };
         if self.tick != tick {
             self.tick = tick;
             abi::set_tick_period(tick);
