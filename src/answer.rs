@@ -140,7 +140,7 @@ impl Answerer<'_> {
             }
             _ if self.challenges() => (DecisionKind::Challenge, self.challenge(&reason, &self.step_up_url(endpoint))),
             _ => {
-                let attempts = self.context.attempts_before(&self.demand.fingerprint());
+                let attempts = self.context.attempts_before(&self.demand.fingerprint(), self.env.now);
                 if attempts >= self.demand.step_up.max_attempts {
                     return self.give_up(attempts, reason);
                 }
@@ -181,7 +181,8 @@ impl Answerer<'_> {
     }
 
     fn redirect(&self, location: String, attempts: u32) -> Response {
-        let attempts = format!("{}.{attempts}", self.demand.fingerprint());
+        let now = self.env.now.as_millis() / 1000;
+        let attempts = format!("{}.{attempts}.{now}", self.demand.fingerprint());
         let headers = vec![
             ("location", location),
             ("cache-control", "no-store".to_owned()),

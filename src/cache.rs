@@ -34,10 +34,15 @@ impl TokenCache {
         Self { entries: LruCache::unbounded(), bytes: 0 }
     }
 
-    /// The verified token, unless it has expired.
-    pub fn get(&mut self, token: &str, now: Timestamp) -> Option<Arc<VerifiedIdToken>> {
+    /// The verified token, unless it has expired, or its key is not in the set any more. Without a set that may still be used,
+    /// there is no key.
+    pub fn get(&mut self, token: &str, keys: Option<&KeySet>, now: Timestamp) -> Option<Arc<VerifiedIdToken>> {
         let entry = self.entries.get(token)?;
-        if now < entry.token.expires() {
+        let has_key = match &entry.key {
+            VerificationKey::Public(key) => keys.is_some_and(|keys| keys.contains(key)),
+            VerificationKey::ClientSecret(_) => true,
+        };
+        if has_key && now < entry.token.expires() {
             return Some(entry.token.clone());
         }
         self.remove(token);
@@ -52,17 +57,6 @@ impl TokenCache {
             let Some((evicted, _)) = self.entries.pop_lru() else { break };
             self.bytes = self.bytes.saturating_sub(cost(&evicted));
         }
-    }
-
-    /// Forgets the tokens whose key is not in the set any more.
-    pub fn retain_keys(&mut self, keys: &KeySet) {
-        let gone: Vec<Box<str>> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| matches!(&entry.key, VerificationKey::Public(key) if !keys.contains(key)))
-            .map(|(token, _)| token.clone())
-            .collect();
-        gone.iter().for_each(|token| self.remove(token));
     }
 
     fn remove(&mut self, token: &str) {

@@ -1,5 +1,6 @@
 //! The claims of an ID Token (OpenID Connect Core section 2) and their validation (section 3.1.3.7).
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,7 +14,7 @@ pub const MAX_NUMERIC_DATE: u64 = (1 << 53) - 1;
 
 /// An ID Token with a checked signature, well-formed, from the issuer, and made for this client. Whether it is
 /// still valid is asked anew each time: [`Self::check_times`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VerifiedIdToken {
     expires: Timestamp,
     not_before: Option<Timestamp>,
@@ -22,6 +23,12 @@ pub struct VerifiedIdToken {
     amr: Option<Vec<String>>,
     acr: Option<String>,
     claims: Map<String, Value>,
+}
+
+impl fmt::Debug for VerifiedIdToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedIdToken").finish_non_exhaustive()
+    }
 }
 
 /// Whom a token must come from, and whom it must be for.
@@ -43,6 +50,10 @@ impl VerifiedIdToken {
     pub fn accept(claims: SignedClaims, expected: Expected<'_>) -> Result<Self, Reason> {
         let claims = claims.into_inner();
         let malformed = Reason::TokenMalformed;
+        // OpenID Connect Back-Channel Logout section 2.4: what a Logout Token has, and an ID Token does not.
+        if claims.contains_key("events") {
+            return Err(malformed("a Logout Token"));
+        }
         let issuer = text(&claims, "iss", "`iss` is not a string")?.ok_or(malformed("no `iss`"))?;
         let subject = text(&claims, "sub", "`sub` is not a string")?.ok_or(malformed("no `sub`"))?;
         if subject.is_empty() {

@@ -348,7 +348,13 @@ fn decode_secret(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, errors: 
             let variable = object.required_string("env", "the name of an environment variable", errors)?;
             let value = env(variable).filter(|value| !value.is_empty());
             if value.is_none() {
-                errors.push(object.place("env"), format!("the environment variable `{variable}` is not set"));
+                // What does not look like a variable's name may be the secret itself.
+                let is_name = variable.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                let problem = match is_name {
+                    true => format!("the environment variable `{variable}` is not set"),
+                    false => "is no name of an environment variable".to_owned(),
+                };
+                errors.push(object.place("env"), problem);
             }
             value.map(|value| Secret::new(&value))
         }

@@ -9,7 +9,6 @@ use crate::reason::Reason;
 pub const MAX_CHUNKS: usize = 16;
 
 /// A token as found in a request, and where.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     /// The token. Not looked at yet, not even for its length.
     pub token: String,

@@ -102,7 +102,8 @@ impl Gate {
             None => find_token(request, &self.config.token.cookie, self.config.token.header.as_deref())
                 .and_then(|found| found.ok_or(Reason::TokenMissing)),
         };
-        let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, env.now));
+        let keys = self.provider.key_set(env.now);
+        let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, keys, env.now));
         if let Some(verified) = &cached
             && let Ok(decision) = self.judge(&demands, Ok(verified), &Attempts::of(request), env.now)
         {
@@ -166,11 +167,7 @@ impl Gate {
     /// # Errors
     /// Why the reply is of no use; what was known before stays.
     pub fn learn(&mut self, endpoint: Endpoint, reply: &Reply, now: Timestamp) -> Result<(), Fault> {
-        self.provider.learn(endpoint, reply, now)?;
-        if let (Endpoint::Keys, Some(keys)) = (endpoint, self.provider.key_set(now)) {
-            self.cache.retain_keys(keys);
-        }
-        Ok(())
+        self.provider.learn(endpoint, reply, now)
     }
 
     fn find_key(&mut self, inquiry: Inquiry, jws: Box<Jws>, env: Env<'_>) -> Step {

@@ -1,6 +1,7 @@
 //! Which rules apply to a request.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -180,7 +181,7 @@ impl Rules {
     }
 
     /// What applies: the rules of the host and method that *any* reading of the path falls under, except where
-    /// *every* reading is left out. When the readings could not be listed, the path leaves nothing out.
+    /// *every* reading is left out. A path that cannot be read for certain is never left out.
     #[must_use]
     pub fn matching(&self, authority: &[u8], method: &[u8], readings: &Readings) -> Demands {
         let mut ids = BTreeSet::new();
@@ -195,12 +196,16 @@ impl Rules {
             }
         }
         let applies = |rule: &&Rule| {
-            let left_out =
-                !readings.is_unbounded() && readings.paths.iter().all(|path| rule.except.matches_exactly(path));
+            let left_out = readings.is_certain() && readings.paths.iter().all(|path| rule.except.matches_exactly(path));
             method_matches(rule.methods.as_deref(), method) && !left_out
         };
         let applying = ids.into_iter().filter_map(|id| self.rules.get(id)).filter(applies);
-        let (reported, enforced): (Vec<&Rule>, Vec<&Rule>) = applying.partition(|rule| rule.report_only);
+        let (mut reported, mut enforced): (Vec<&Rule>, Vec<&Rule>) = applying.partition(|rule| rule.report_only);
+        // Such a path is refused whatever the rules ask for: one of them is enough to say so.
+        if readings.defect.is_some() {
+            reported.truncate(1);
+            enforced.truncate(1);
+        }
         Demands { enforced: Demand::united(&enforced), reported: Demand::united(&reported) }
     }
 
@@ -235,7 +240,8 @@ fn readable_host(authority: &[u8]) -> Option<Vec<u8>> {
     let host = if authority.first() == Some(&b'[') {
         let end = authority.iter().position(|&byte| byte == b']')?;
         let (host, port) = authority.split_at_checked(end + 1)?;
-        is_port(port).then_some(host)?
+        let address = std::str::from_utf8(host.get(1..end)?).ok()?.parse::<Ipv6Addr>().ok()?;
+        return is_port(port).then(|| format!("[{address}]").into_bytes());
     } else {
         let colon = authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len());
         let (host, port) = authority.split_at_checked(colon)?;
@@ -308,11 +314,14 @@ mod tests {
             "a b",
             "app.example.com:x",
             "[::1",
+            "[app.example.com]",
             "app.example.com/x",
         ] {
             assert_eq!(names(&rules, host, "/"), ["0", "1"], "{host}");
         }
         assert_eq!(names(&rules, "[::1]:80", "/"), [""; 0]);
+        let v6 = self::rules(&[(&["[::1]"], &["/**"], &[])]);
+        assert_eq!(names(&v6, "[0:0:0::1]:80", "/"), ["0"], "one address has many spellings");
     }
 
     #[test]
@@ -324,6 +333,41 @@ mod tests {
         assert_eq!(names(&rules, "h", "/x/..%2fsalary/help"), ["0"], "one reading is not left out");
         assert_eq!(names(&rules, "h", ""), ["0"], "an absent path leaves nothing out");
         assert_eq!(names(&rules, "h", "*"), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_certain_is_never_left_out() {
+        let rules = rules(&[(&[], &["/**"], &["/public/**"])]);
+        assert_eq!(names(&rules, "h", "/public/a%20b"), [""; 0]);
+        for target in
+            ["/public/a%00", "/public/%zz", "/public/%u002e%u002e/x", "/public/%c0%ae", "/public/%25252e%25252e/x"]
+        {
+            assert_eq!(names(&rules, "h", target), ["0"], "{target}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_part_of_a_segment_or_a_separator() {
+        let rules = rules(&[(&[], &["/users/*/salary"], &[])]);
+        for target in [
+            "/users/a%2fb/salary",
+            "/users/a%2fb/sal%61ry",
+            "/users/a%2Fb/x/%2e%2e/salary",
+            "/x/%2e%2e;/users/a%2fb/salary",
+            "/users/a%2fb/salary%20",
+            "/users//salary",
+            "/users/;x/salary;y",
+            "/users/.../sal%61ry.",
+        ] {
+            assert_eq!(names(&rules, "h", target), ["0"], "{target}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_path_names_one_rule_whatever_their_number() {
+        let list: Vec<(&[&str], &[&str], &[&str])> = vec![(&[], &["/**"], &[]); 100];
+        assert_eq!(names(&rules(&list), "h", "/a%00"), ["0"]);
+        assert_eq!(names(&rules(&list), "h", "/a").len(), 100);
     }
 
     #[test]

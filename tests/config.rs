@@ -202,6 +202,19 @@ fn a_requirement_without_a_value_is_refused() {
 }
 
 #[test]
+fn what_may_be_a_secret_is_not_shown() {
+    assert!(!with("/provider/issuer", json!("https://svc:hunter2@idp/")).join("").contains("hunter2"));
+    assert!(!with("/client/secret", json!({ "env": "hunter2!" })).join("").contains("hunter2"));
+}
+
+#[test]
+fn levels_are_named_once_and_claims_not_asked_for_in_vain() {
+    assert_eq!(with("/acr_levels", json!(["bronze", "silver", "bronze"])), ["acr_levels: names a level twice"]);
+    let found = with("/rules", json!([{ "paths": ["/a"], "require": { "claims": {} } }]));
+    assert!(found[0].starts_with("rules[0].require.claims: must name at least one claim"), "{found:?}");
+}
+
+#[test]
 fn inline_keys_need_an_authorization_endpoint_or_a_login_route() {
     let mut document = minimal();
     document["provider"]["jwks"] = json!({ "keys": [{

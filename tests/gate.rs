@@ -212,6 +212,10 @@ fn good_keys_survive_an_outage_until_they_are_too_old() {
     assert_eq!(fail(&mut gate, NOW + 600), 0, "the next attempt is not due yet");
     assert_eq!(fail(&mut gate, NOW + 601), 1);
     assert_eq!(decide(&mut gate, &token, NOW + 24 * 3600).reason.code(), "satisfied");
+    assert!(
+        matches!(begin(&mut gate, &token, NOW + 24 * 3600 + 1), Step::Fetch(..)),
+        "nor do cached tokens outlive them"
+    );
     let other = self::token(&config, json!({ "claims": { "amr": ["mfa"], "sub": "bob", "exp": "now+1000000" } }));
     let (_, pending) = fetch(begin(&mut gate, &other, NOW + 24 * 3600 + 1));
     let reply = Reply {
@@ -325,6 +329,17 @@ fn discovery_comes_before_keys_and_must_name_the_issuer() {
     let reply = Reply::from_http(&wanted, at, 200, metadata("https://evil/"));
     let decision = decided(gate.resume(pending, Outcome::Fetched(reply), env(NOW)));
     assert_eq!(decision.reason.code(), "keys_unavailable");
+}
+
+#[test]
+fn a_wait_that_was_in_vain_teaches_nothing() {
+    let config = fetching();
+    let mut gate = gate(&config);
+    let token = good_token(&config);
+    let (_, pending) = fetch(begin(&mut gate, &token, NOW));
+    let decision = decided(gate.resume(pending, Outcome::Unsupported, env(NOW)));
+    assert_eq!(decision.reason.code(), "keys_unavailable");
+    assert!(matches!(begin(&mut gate, &token, NOW), Step::Fetch(..)), "the provider has not failed");
 }
 
 #[test]

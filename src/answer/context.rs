@@ -1,7 +1,10 @@
 //! What an answer needs to know of the request.
 
+use std::time::Duration;
+
 use crate::cookie::cookie_value;
 use crate::http::Request;
+use crate::time::Timestamp;
 
 /// The cookie that counts step-ups in a row, for a `redirect_uri` on plain http (loopback) …
 pub const ATTEMPTS_COOKIE: &str = "stepgate_attempts";
@@ -51,12 +54,21 @@ impl RequestContext {
     }
 
     /// How many step-ups for these rules came before this one.
-    pub fn attempts_before(&self, fingerprint: &str) -> u32 {
-        if self.sets_out { 0 } else { self.attempts.counted(fingerprint).unwrap_or(0) }
+    pub fn attempts_before(&self, fingerprint: &str, now: Timestamp) -> u32 {
+        match self.attempts.counted(fingerprint) {
+            Some((_, last)) if self.sets_out && now.since(last) >= ATTEMPT_IN_PROGRESS => 0,
+            Some((count, _)) => count,
+            None => 0,
+        }
     }
 }
 
-/// The attempts cookie: the fingerprint of the rules, a dot, and how many step-ups for them came in a row.
+/// For so long after a redirect every request may be a return from it: browsers carry the headers of a person's own
+/// navigation through redirects.
+pub const ATTEMPT_IN_PROGRESS: Duration = Duration::from_secs(60);
+
+/// The attempts cookie: the fingerprint of the rules, how many step-ups for them came in a row, and when the last one did,
+/// in seconds, with dots between.
 ///
 /// The count is the browser's to keep and may be forged: it protects the person from an endless loop, and nobody else from
 /// anything.
@@ -70,9 +82,11 @@ impl Attempts {
         Self(secure.or_else(|| cookie_value(request, ATTEMPTS_COOKIE)))
     }
 
-    /// The count for these rules, if there is one.
-    pub fn counted(&self, fingerprint: &str) -> Option<u32> {
-        self.0.as_deref()?.strip_prefix(fingerprint)?.strip_prefix('.')?.parse().ok()
+    /// The count for these rules and the time of the last step-up, if there is one.
+    pub fn counted(&self, fingerprint: &str) -> Option<(u32, Timestamp)> {
+        let counted = self.0.as_deref()?.strip_prefix(fingerprint)?.strip_prefix('.')?;
+        let (count, last) = counted.split_once('.').unwrap_or((counted, "0"));
+        Some((count.parse().ok()?, Timestamp::from_secs(last.parse().ok()?)))
     }
 }
 
@@ -112,8 +126,8 @@ fn accepts_pages(request: &Request<'_>) -> bool {
     names_html || ranges.iter().all(|range| range == "*/*")
 }
 
-/// Whether the person typed the address, or followed a link of the app: then this is no return from a step-up.
-/// Scripts and redirects never say so (Fetch Metadata, `Sec-Fetch-User`).
+/// Whether the person typed the address, or followed a link of the app. Scripts never say so (Fetch Metadata,
+/// `Sec-Fetch-User`); what comes back through redirects still does.
 fn sets_out(request: &Request<'_>) -> bool {
     let site = request.first("sec-fetch-site").unwrap_or_default();
     let by_person = request.first("sec-fetch-user").is_some_and(|value| value.trim() == "?1");
@@ -175,7 +189,8 @@ mod tests {
 
     #[test]
     fn attempts_count_only_returns_for_the_same_rules() {
-        let attempts = |fields: &[(&str, &str)]| context("GET", "/", fields).attempts_before("abc");
+        let attempts =
+            |fields: &[(&str, &str)]| context("GET", "/", fields).attempts_before("abc", Timestamp::from_secs(1000));
         assert_eq!(attempts(&[]), 0);
         assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 2);
         assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2")]), 2);
@@ -186,5 +201,9 @@ mod tests {
         let by_script = [("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "same-origin")];
         assert_eq!(attempts(&by_script), 2);
         assert_eq!(attempts(&[by_script[0], by_script[1], ("sec-fetch-user", "?1")]), 0);
+        let typed = |last: &str| {
+            attempts(&[("cookie", &format!("stepgate_attempts=abc.2.{last}")), ("sec-fetch-site", "none")])
+        };
+        assert_eq!((typed("940"), typed("941")), (0, 2), "it may be a return from a step-up that is under way");
     }
 }

@@ -89,6 +89,10 @@ pub(super) struct Node<'a> {
 impl<'a> Node<'a> {
     pub fn shown(&self) -> String {
         let text = match self.value {
+            // A URL with a password in it.
+            Value::String(text) if text.contains("://") && text.contains('@') => {
+                return "a URL with user information".to_owned();
+            }
             Value::String(text) => text.clone(),
             Value::Object(_) => return "an object".to_owned(),
             Value::Array(items) if items.is_empty() => return "an empty list".to_owned(),

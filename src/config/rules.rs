@@ -43,6 +43,9 @@ pub(super) fn decode(root: &Object<'_>, errors: &mut ConfigErrors) -> Option<Dec
         .get("acr_levels")
         .filter(|node| node.value.as_array().is_none_or(|list| !list.is_empty()))
         .map_or_else(Vec::new, |node| node.strings(MAX_VALUES, "string", errors));
+    if levels.iter().enumerate().any(|(index, level)| levels.iter().skip(index + 1).any(|other| other == level)) {
+        errors.push("acr_levels", "names a level twice");
+    }
     let defaults = root.get("step_up").map_or_else(StepUpFields::default, |node| StepUpFields::decode(&node, errors));
     let node = root.required("rules", "a list with at least one rule", errors)?;
     let items = node.items(MAX_RULES, "a list with at least one rule", errors);
@@ -208,6 +211,9 @@ fn decode_claims(node: &Node<'_>, errors: &mut ConfigErrors) -> Option<Vec<Claim
         errors.invalid(node, "an object from claim to `{ contains: VALUE }` or `{ equals: VALUE }`");
         return None;
     };
+    if claims.is_empty() {
+        errors.push(&node.path, "must name at least one claim; leave it out to ask for none");
+    }
     let conditions = claims.iter().filter_map(|(claim, value)| {
         let place = Node { path: format!("{}.{claim}", node.path), value };
         let accepted = "`{ contains: VALUE }` or `{ equals: VALUE }`";

@@ -141,10 +141,16 @@ impl<T: Copy> PathIndex<T> {
     }
 
     /// Calls `found` with the value of each pattern that matches the path, perhaps more than once. Empty segments, such as a
-    /// trailing slash makes, do not count. With `case_insensitive` the path must be folded already, as [`super::Readings`]
+    /// trailing slash makes, do not count; between others, `*` may also match one. With `case_insensitive` the path must be folded already, as [`super::Readings`]
     /// does.
-    pub fn matching(&self, path: &[u8], found: impl FnMut(T)) {
-        self.walk(path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()), found);
+    pub fn matching(&self, path: &[u8], mut found: impl FnMut(T)) {
+        self.walk(path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()), false, &mut found);
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+        let path = path.get(..end).unwrap_or_default();
+        if path.windows(2).any(|pair| pair == b"//") {
+            let relative = path.strip_prefix(b"/").unwrap_or(path);
+            self.walk(relative.split(|&byte| byte == b'/'), true, &mut found);
+        }
     }
 
     /// Whether any pattern matches the path as it is: an empty segment is one that only `**` matches.
@@ -152,11 +158,12 @@ impl<T: Copy> PathIndex<T> {
     pub fn matches_exactly(&self, path: &[u8]) -> bool {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         let mut any = false;
-        self.walk(relative.split(|&byte| byte == b'/').skip(usize::from(relative.is_empty())), |_| any = true);
+        let segments = relative.split(|&byte| byte == b'/').skip(usize::from(relative.is_empty()));
+        self.walk(segments, false, &mut |_| any = true);
         any
     }
 
-    fn walk<'a>(&self, segments: impl Iterator<Item = &'a [u8]>, mut found: impl FnMut(T)) {
+    fn walk<'a>(&self, segments: impl Iterator<Item = &'a [u8]>, one_may_be_empty: bool, found: &mut dyn FnMut(T)) {
         let mut active = Vec::new();
         self.activate(ROOT, &mut active);
         for segment in segments {
@@ -166,7 +173,7 @@ impl<T: Copy> PathIndex<T> {
                 if state.repeats {
                     self.activate(node, &mut next);
                 }
-                let one = state.one.filter(|_| !segment.is_empty());
+                let one = state.one.filter(|_| one_may_be_empty || !segment.is_empty());
                 for child in [state.literal.get(segment).copied(), one].into_iter().flatten() {
                     self.activate(child, &mut next);
                 }
@@ -254,7 +261,8 @@ mod tests {
             ("/a/**/b/*/c", "/a/x/b/b/y/c", true),
             ("/a/**/b/*/c", "/a/b/c", false),
             ("/**/**", "/", true),
-            ("/*/b", "//b", false),
+            ("/*/b", "//b", true),
+            ("/users/*/salary", "/users//salary", true),
         ] {
             assert_eq!(matches(&index(pattern), path), expected, "{pattern} {path}");
         }

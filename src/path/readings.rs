@@ -6,16 +6,17 @@
 //!
 //! | rewriting | as done by |
 //! | --- | --- |
-//! | percent-decode, at most twice | everybody; proxies in front of apps |
+//! | percent-decode, at most twice, with or without `%2f` | everybody; proxies in front of apps |
+//! | decode `%uXXXX` | Windows servers |
 //! | `\` is `/` | WHATWG URL parsers, Windows servers |
 //! | cut at `?` or `#` | whoever decodes before splitting |
-//! | drop `;parameters` of each segment | servlet containers |
+//! | drop `;parameters` of each segment, or all behind the first `;` | servlet containers |
 //! | merge slashes | nginx, many routers |
 //! | what follows two slashes is a host | URL parsers that are fed a path |
 //! | resolve `.` and `..` | everybody, before or after decoding |
 //! | trim trailing dots and spaces of a segment | Windows servers |
 //! | cut at a control character, drop them all | C strings, line-based protocols, WHATWG URL parsers |
-//! | full-width and overlong forms are ASCII | best-fit mapping, lenient UTF-8 decoders |
+//! | full-width and overlong forms, and look-alikes of dots and slashes, are ASCII | best-fit mapping, lenient UTF-8 decoders |
 //!
 //! A trailing slash and empty segments never matter: patterns have none, and matching skips them.
 
@@ -28,7 +29,7 @@ pub const MAX_PATH_READINGS: usize = 128;
 
 /// How many bytes all readings of one path may have together. A path with more is refused where any rule applies to
 /// its host.
-pub const MAX_READING_BYTES: usize = 512 * 1024;
+pub const MAX_READING_BYTES: usize = 64 * 1024;
 
 /// How often percent-encoding is undone.
 const MAX_DECODINGS: u8 = 2;
@@ -40,6 +41,8 @@ pub struct Readings {
     pub paths: Vec<Vec<u8>>,
     /// What makes the path unreadable, if anything.
     pub defect: Option<PathDefect>,
+    /// Whether a server that decodes more often than the gate would read something else still.
+    pub open_ended: bool,
 }
 
 impl Readings {
@@ -47,11 +50,14 @@ impl Readings {
     #[must_use]
     pub fn of(target: &[u8], case_insensitive: bool) -> Self {
         if target.is_empty() {
-            return Self { paths: Vec::new(), defect: Some(PathDefect::Absent) };
+            return Self::unreadable(PathDefect::Absent);
         }
         let path = before(target, |byte| byte == b'?');
-        let mut readings =
-            if is_plain(path) { Self { paths: vec![path.to_vec()], defect: None } } else { Self::closure(path) };
+        let mut readings = if is_plain(path) {
+            Self { paths: vec![path.to_vec()], defect: None, open_ended: false }
+        } else {
+            Self::closure(path)
+        };
         if case_insensitive {
             let folded: BTreeSet<Vec<u8>> = readings.paths.iter().map(|path| fold_case(path)).collect();
             readings.paths = folded.into_iter().collect();
@@ -66,10 +72,21 @@ impl Readings {
         matches!(self.defect, Some(PathDefect::Absent | PathDefect::TooManyReadings))
     }
 
+    const fn unreadable(defect: PathDefect) -> Self {
+        Self { paths: Vec::new(), defect: Some(defect), open_ended: true }
+    }
+
+    /// Whether the readings tell all that the path may mean, so that an exception can be granted.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        self.defect.is_none() && !self.open_ended
+    }
+
     fn closure(path: &[u8]) -> Self {
         let mut defect = malformed_escape(path).then_some(PathDefect::MalformedEscape);
         let mut seen: BTreeSet<(Vec<u8>, u8)> = BTreeSet::new();
         let mut bytes = 0;
+        let mut open_ended = false;
         let mut pending = vec![(path.to_vec(), 0)];
         pending.extend(origin_form(path).map(|path| (path, 0)));
         while let Some((reading, decodings)) = pending.pop() {
@@ -78,13 +95,17 @@ impl Readings {
             }
             bytes += reading.len();
             if seen.len() > MAX_PATH_READINGS || bytes > MAX_READING_BYTES {
-                return Self { paths: Vec::new(), defect: Some(PathDefect::TooManyReadings) };
+                return Self::unreadable(PathDefect::TooManyReadings);
             }
             if reading.iter().any(u8::is_ascii_control) {
                 defect = defect.or(Some(PathDefect::ControlCharacter));
             }
             if decodings < MAX_DECODINGS {
-                pending.extend(percent_decode(&reading).map(|decoded| (decoded, decodings + 1)));
+                let decoded = [percent_decode(&reading, |_| true), percent_decode(&reading, |byte| byte != b'/')];
+                pending.extend(decoded.into_iter().flatten().map(|decoded| (decoded, decodings + 1)));
+                pending.extend(percent_u_decode(&reading).map(|decoded| (decoded, decodings + 1)));
+            } else {
+                open_ended |= percent_decode(&reading, |_| true).is_some();
             }
             let (folded, overlong) = fold_to_ascii(&reading);
             if overlong {
@@ -96,6 +117,7 @@ impl Readings {
                 before(&reading, |byte| byte.is_ascii_control()).to_vec(),
                 reading.iter().copied().filter(|byte| !byte.is_ascii_control()).collect(),
                 per_segment(&reading, |segment| before(segment, |byte| byte == b';')),
+                before(&reading, |byte| byte == b';').to_vec(),
                 per_segment(&reading, trim_dots_and_spaces),
                 merge_slashes(&reading),
                 drop_authority(&reading).to_vec(),
@@ -107,7 +129,7 @@ impl Readings {
             );
         }
         let distinct: BTreeSet<Vec<u8>> = seen.into_iter().map(|(path, _)| path).collect();
-        Self { paths: distinct.into_iter().collect(), defect }
+        Self { paths: distinct.into_iter().collect(), defect, open_ended }
     }
 }
 
@@ -209,12 +231,13 @@ fn malformed_escape(path: &[u8]) -> bool {
     path.iter().enumerate().any(|(position, &byte)| byte == b'%' && escape_at(path, position).is_none())
 }
 
-/// Undoes percent-encoding once; `None` when there is none. A malformed escape stands for itself.
-fn percent_decode(path: &[u8]) -> Option<Vec<u8>> {
+/// Undoes percent-encoding once, of the characters that are `wanted`; `None` when there are none. A malformed escape stands
+/// for itself.
+fn percent_decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut position = 0;
     while let Some(&byte) = path.get(position) {
-        match (byte == b'%').then(|| escape_at(path, position)).flatten() {
+        match (byte == b'%').then(|| escape_at(path, position)).flatten().filter(|&unescaped| wanted(unescaped)) {
             Some(unescaped) => {
                 decoded.push(unescaped);
                 position += 3;
@@ -228,13 +251,59 @@ fn percent_decode(path: &[u8]) -> Option<Vec<u8>> {
     (decoded.len() != path.len()).then_some(decoded)
 }
 
-/// Maps overlong encodings of ASCII and full-width forms (U+FF01 to U+FF5E) to ASCII. The flag tells of an overlong
-/// one.
+/// Characters that compatibility normalisation or best-fit mapping turns into dots and slashes.
+const LOOK_ALIKES: [(&str, &str); 8] = [
+    ("\u{2024}", "."),
+    ("\u{2025}", ".."),
+    ("\u{2026}", "..."),
+    ("\u{2044}", "/"),
+    ("\u{2215}", "/"),
+    ("\u{2216}", "\\"),
+    ("\u{fe52}", "."),
+    ("\u{fe68}", "\\"),
+];
+
+/// Undoes `%uXXXX`, as Windows servers do; `None` when there is none.
+fn percent_u_decode(path: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&first, tail)) = rest.split_first() {
+        let unescaped = match rest {
+            [b'%', b'u' | b'U', digits @ ..] => digits.get(..4).and_then(|digits| {
+                let code =
+                    digits.iter().try_fold(0, |code, digit| Some(code << 4 | u32::from(hex_digit(Some(digit))?)));
+                code.and_then(char::from_u32)
+            }),
+            _ => None,
+        };
+        match unescaped {
+            Some(character) => {
+                decoded.extend(character.encode_utf8(&mut [0; 4]).bytes());
+                rest = rest.get(6..).unwrap_or_default();
+            }
+            None => {
+                decoded.push(first);
+                rest = tail;
+            }
+        }
+    }
+    (decoded.len() != path.len()).then_some(decoded)
+}
+
+/// Maps overlong encodings of ASCII, full-width forms (U+FF01 to U+FF5E) and look-alikes of dots and slashes to ASCII.
+/// The flag tells of an overlong one.
 fn fold_to_ascii(path: &[u8]) -> (Vec<u8>, bool) {
     let mut folded = Vec::with_capacity(path.len());
     let mut overlong = false;
     let mut rest = path;
     while let Some((&first, tail)) = rest.split_first() {
+        if let Some((look_alike, ascii)) =
+            LOOK_ALIKES.iter().find(|(look_alike, _)| rest.starts_with(look_alike.as_bytes()))
+        {
+            folded.extend(ascii.bytes());
+            rest = rest.get(look_alike.len()..).unwrap_or_default();
+            continue;
+        }
         let (byte, used) = match (first, tail) {
             (0xC0 | 0xC1, [second @ 0x80..=0xBF, ..]) => {
                 overlong = true;
@@ -260,10 +329,12 @@ fn fold_to_ascii(path: &[u8]) -> (Vec<u8>, bool) {
 
 /// Case folding for origins that ignore case: by way of upper case, as such origins compare (`ſ` is an `S` to them).
 pub(super) fn fold_case(path: &[u8]) -> Vec<u8> {
-    match std::str::from_utf8(path) {
-        Ok(text) if !text.is_ascii() => text.to_uppercase().to_lowercase().into_bytes(),
-        _ => path.to_ascii_lowercase(),
+    let mut folded = Vec::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        folded.extend(chunk.valid().to_uppercase().to_lowercase().bytes());
+        folded.extend(chunk.invalid());
     }
+    folded
 }
 
 #[cfg(test)]
@@ -344,6 +415,11 @@ mod tests {
             "/\\\\x/salary",
             "/%2fx/salary",
             "/salary%0d%0ax: y",
+            "/%u0073alary",
+            "/x/..%u002fsalary",
+            "/salary;/a/b",
+            "/x/%e2%80%a5/salary",
+            "/x/..%e2%88%95salary",
             "/.//salary",
         ] {
             let readings = Readings::of(disguise.as_bytes(), false);
@@ -399,5 +475,7 @@ mod tests {
     fn case_folds_as_case_insensitive_origins_compare() {
         assert_eq!(Readings::of("/SALARY".as_bytes(), true).paths, [b"/salary"]);
         assert!(Readings::of("/%C5%BFalary".as_bytes(), true).paths.contains(&b"/salary".to_vec()));
+        let with_junk = Readings::of("/%C5%BFalary/%FF".as_bytes(), true);
+        assert!(with_junk.paths.contains(&b"/salary/\xff".to_vec()), "one bad byte does not switch folding off");
     }
 }

@@ -128,6 +128,8 @@ impl Worker {
                 }
                 Step::Fetch(fetch, pending) => match self.known_reply(&fetch, now) {
                     Some(reply) => (pending, Outcome::Fetched(reply)),
+                    // It goes on as if the wait had been in vain, and nobody learns anything from that.
+                    None if self.waiting.len() >= MAX_WAITING => (pending, Outcome::Unsupported),
                     None => {
                         self.hold(stream_id, fetch, pending, phase, now);
                         return None;
@@ -140,9 +142,6 @@ impl Worker {
 
     /// What can be said about a fetch without making it.
     fn known_reply(&self, fetch: &Fetch, now: Timestamp) -> Option<Reply> {
-        if self.waiting.len() >= MAX_WAITING {
-            return Some(Reply::failed(fetch, now, FetchFailure::Unreachable));
-        }
         match self.record(fetch).0.plan(fetch, now) {
             Plan::Answer(reply) => Some(reply),
             Plan::Wait | Plan::Lead(_) => None,
