@@ -403,3 +403,21 @@ impl UnknownKids {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_remembered_key_ids_is_bounded() {
+        let (mut kids, now, lifetime) = (UnknownKids::default(), Timestamp::from_secs(1000), Duration::from_secs(300));
+        for number in 0..=MAX_UNKNOWN_KIDS {
+            kids.remember(&number.to_string(), now);
+        }
+        assert_eq!(kids.known.len(), MAX_UNKNOWN_KIDS);
+        assert!(!kids.is_known("0", now, lifetime), "the oldest went");
+        assert!(kids.is_known("1", now, lifetime));
+        assert!(!kids.is_known("1", now.plus(lifetime), lifetime), "and all go in time");
+        assert!(kids.known.is_empty());
+    }
+}

@@ -452,3 +452,21 @@ fn what_ended_before_the_request_came_is_not_the_refetch_that_it_asks_for() {
     let step = gate.resume(pending, Outcome::Fetched(reply), env(NOW + 65));
     assert_eq!(verified(&mut gate, step, NOW + 65).reason.code(), "satisfied", "and the honest key is not condemned");
 }
+
+#[test]
+fn the_number_of_keys_is_bounded() {
+    use stepgate::jose::{KeySet, KeySetError, MAX_KEYS};
+
+    let keys = |count: usize| {
+        let keys: Vec<Value> = (0..count)
+            .map(|number| {
+                let mut jwk = keys::public_jwk("ec");
+                jwk["kid"] = json!(number.to_string());
+                jwk
+            })
+            .collect();
+        KeySet::from_value(&json!({ "keys": keys }))
+    };
+    assert_eq!(keys(MAX_KEYS).unwrap().0.len(), MAX_KEYS);
+    assert_eq!(keys(MAX_KEYS + 1).unwrap_err(), KeySetError::TooManyKeys);
+}
