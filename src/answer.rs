@@ -92,7 +92,7 @@ impl Decision {
     /// The request goes on to the app, because everything asked for is proven. A count of step-ups for it is over.
     pub(crate) fn satisfied(demand: &Demand, config: &Config, attempts: &Attempts) -> Self {
         let mut decision = Self::forward(DecisionKind::Forward, Reason::Satisfied, demand, &config.token);
-        if attempts.counted(&demand.fingerprint()).is_some() {
+        if attempts.counted(|| demand.fingerprint()).is_some() {
             decision.response_headers.push(("set-cookie", attempts_cookie(config, "", 0)));
         }
         decision
@@ -140,7 +140,7 @@ impl Answerer<'_> {
             }
             _ if self.challenges() => (DecisionKind::Challenge, self.challenge(&reason, &self.step_up_url(endpoint))),
             _ => {
-                let attempts = self.context.attempts_before(&self.demand.fingerprint(), self.env.now);
+                let attempts = self.context.attempts_before(|| self.demand.fingerprint(), self.env.now);
                 if attempts >= self.demand.step_up.max_attempts {
                     return self.give_up(attempts, reason);
                 }

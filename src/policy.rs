@@ -106,7 +106,8 @@ impl Requirement {
     }
 }
 
-fn add_missing<T: Clone + PartialEq>(into: &mut Vec<T>, from: &[T]) {
+/// Appends what is not there yet, in order.
+pub fn add_missing<T: Clone + PartialEq>(into: &mut Vec<T>, from: &[T]) {
     for item in from {
         if !into.contains(item) {
             into.push(item.clone());

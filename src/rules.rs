@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::encoding::base64url_encode;
 use crate::oidc::StepUp;
 use crate::path::{PathIndex, PathPattern, Readings};
-use crate::policy::Requirement;
+use crate::policy::{Requirement, add_missing};
 
 /// A rule, apart from the hosts and paths that the index holds.
 #[derive(Clone, Debug)]
@@ -74,13 +74,9 @@ fn united_acr_values(rules: &[&Rule]) -> Vec<String> {
     let (naming, others): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.names_acr_values);
     let mut unnamed = Requirement::default();
     others.iter().for_each(|rule| unnamed.unite(&rule.demand.requirement));
-    let named = naming.iter().flat_map(|rule| rule.demand.step_up.acr_values.iter().cloned());
     let mut values: Vec<String> = Vec::new();
-    for value in named.chain(unnamed.acr_values()) {
-        if !values.contains(&value) {
-            values.push(value);
-        }
-    }
+    naming.iter().for_each(|rule| add_missing(&mut values, &rule.demand.step_up.acr_values));
+    add_missing(&mut values, &unnamed.acr_values());
     values
 }
 

@@ -54,7 +54,7 @@ impl RequestContext {
     }
 
     /// How many step-ups for these rules came before this one.
-    pub fn attempts_before(&self, fingerprint: &str, now: Timestamp) -> u32 {
+    pub fn attempts_before(&self, fingerprint: impl FnOnce() -> String, now: Timestamp) -> u32 {
         match self.attempts.counted(fingerprint) {
             Some((_, last)) if self.sets_out && now.since(last) >= ATTEMPT_IN_PROGRESS => 0,
             Some((count, _)) => count,
@@ -83,8 +83,11 @@ impl Attempts {
     }
 
     /// The count for these rules and the time of the last step-up, if there is one.
-    pub fn counted(&self, fingerprint: &str) -> Option<(u32, Timestamp)> {
-        let counted = self.0.as_deref()?.strip_prefix(fingerprint)?.strip_prefix('.')?;
+    ///
+    /// Most requests have no such cookie, and need no fingerprint made.
+    pub fn counted(&self, fingerprint: impl FnOnce() -> String) -> Option<(u32, Timestamp)> {
+        let value = self.0.as_deref()?;
+        let counted = value.strip_prefix(&fingerprint())?.strip_prefix('.')?;
         let (count, last) = counted.split_once('.').unwrap_or((counted, "0"));
         Some((count.parse().ok()?, Timestamp::from_secs(last.parse().ok()?)))
     }
@@ -189,8 +192,9 @@ mod tests {
 
     #[test]
     fn attempts_count_only_returns_for_the_same_rules() {
-        let attempts =
-            |fields: &[(&str, &str)]| context("GET", "/", fields).attempts_before("abc", Timestamp::from_secs(1000));
+        let attempts = |fields: &[(&str, &str)]| {
+            context("GET", "/", fields).attempts_before(|| "abc".to_owned(), Timestamp::from_secs(1000))
+        };
         assert_eq!(attempts(&[]), 0);
         assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 2);
         assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2")]), 2);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::encoding::base64url_encode;
 use crate::http::append_query;
+use crate::policy::add_missing;
 
 /// Parameters that the gate sets itself; `step_up.params` may not name them.
 pub const RESERVED_PARAMETERS: [&str; 15] = [
@@ -59,19 +60,15 @@ impl StepUp {
     /// Adds what another rule asks for, apart from `acr_values`. Values add up; where only one can stand, that of the
     /// earlier rule does, and the lower limit of attempts.
     pub fn unite(&mut self, other: &Self) {
-        add_missing(&mut self.scope, &other.scope, |mine, theirs| mine == theirs);
-        add_missing(&mut self.params, &other.params, |(mine, _), (theirs, _)| mine == theirs);
+        add_missing(&mut self.scope, &other.scope);
+        for (name, value) in &other.params {
+            if self.params.iter().all(|(mine, _)| mine != name) {
+                self.params.push((name.clone(), value.clone()));
+            }
+        }
         merge(&mut self.claims, &other.claims);
         self.login = self.login.take().or_else(|| other.login.clone());
         self.max_attempts = self.max_attempts.min(other.max_attempts);
-    }
-}
-
-fn add_missing<T: Clone>(into: &mut Vec<T>, from: &[T], same: impl Fn(&T, &T) -> bool) {
-    for item in from {
-        if !into.iter().any(|present| same(present, item)) {
-            into.push(item.clone());
-        }
     }
 }
 

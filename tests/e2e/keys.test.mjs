@@ -220,15 +220,7 @@ describe("keys, later", { concurrency: 4 }, () => {
   });
 
   test("after the cooldown a new key is found, on every worker, also where it was asked for meanwhile", async (t) => {
-    const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { unknown_kid_cooldown: "2s" } });
-    const [one, two] = await workers(t, envoy);
-    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
-    const junk = providerToken(provider, { header: { kid: "junk" } });
-    await expect(envoy, "gate", { connection: one, headers: [cookie(junk)] }, 302, "key_unknown");
-    assert.equal(provider.count(KEYS), 2);
-
-    const fresh = signingKey("RS256", "2");
-    provider.keys = [fresh.jwk];
+    const { envoy, provider, upstream, one, two, fresh } = await rotatedAfterJunk(t, "2s");
     const headers = [cookie(providerToken(provider, { key: fresh }))];
     for (const connection of [two, one]) await expect(envoy, "gate", { connection, headers }, 302, "key_unknown");
     assert.equal(provider.count(KEYS), 2, "the cooldown holds for both workers");
@@ -243,14 +235,7 @@ describe("keys, later", { concurrency: 4 }, () => {
   });
 
   test("a worker that first catches up with an older refetch still looks for its own kid", async (t) => {
-    const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { unknown_kid_cooldown: "1s" } });
-    const [one, two] = await workers(t, envoy);
-    await assertHealthy(envoy, "gate", upstream, providerToken(provider));
-    const junk = providerToken(provider, { header: { kid: "junk" } });
-    await expect(envoy, "gate", { connection: one, headers: [cookie(junk)] }, 302, "key_unknown");
-    assert.equal(provider.count(KEYS), 2);
-    const fresh = signingKey("RS256", "2");
-    provider.keys = [fresh.jwk];
+    const { envoy, provider, upstream, one, two, fresh } = await rotatedAfterJunk(t, "1s");
     await pause(1_500); // the cooldown
     const headers = [cookie(providerToken(provider, { key: fresh }))];
     await expect(envoy, "gate", { connection: two, headers }, 200, "satisfied");
@@ -337,6 +322,19 @@ async function workers(t, envoy) {
   const connections = await envoy.connections("gate");
   t.after(() => connections.forEach((connection) => connection.close()));
   return connections;
+}
+
+/** A gate that has just refetched for a junk kid, on worker `one`, when the provider rotates its keys to `fresh`. */
+async function rotatedAfterJunk(t, cooldown) {
+  const { envoy, provider, upstream } = await setUp(t, fetchingGate, { provider: { unknown_kid_cooldown: cooldown } });
+  const [one, two] = await workers(t, envoy);
+  await assertHealthy(envoy, "gate", upstream, providerToken(provider));
+  const junk = providerToken(provider, { header: { kid: "junk" } });
+  await expect(envoy, "gate", { connection: one, headers: [cookie(junk)] }, 302, "key_unknown");
+  assert.equal(provider.count(KEYS), 2);
+  const fresh = signingKey("RS256", "2");
+  provider.keys = [fresh.jwk];
+  return { envoy, provider, upstream, one, two, fresh };
 }
 
 /** Waits until a good request passes again. */

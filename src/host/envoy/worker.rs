@@ -176,16 +176,14 @@ impl Worker {
     /// Starts what is due, and moves every flight on. Only from the root context's callbacks.
     pub fn pump(&mut self) {
         let now = abi::now();
-        for fetch in self.gate.due(now) {
-            self.want(fetch, None, now);
-        }
-        // A reply may call for the next fetch (keys after metadata), which starts in the same round.
-        while let Some((index, reply, led)) = self.next_reply(now) {
-            let flight = self.flights.swap_remove(index);
-            self.land(flight, &reply, led, now);
+        loop {
+            // A reply may call for the next fetch (keys after metadata), which starts in the same round.
             for fetch in self.gate.due(now) {
                 self.want(fetch, None, now);
             }
+            let Some((index, reply, led)) = self.next_reply(now) else { break };
+            let flight = self.flights.swap_remove(index);
+            self.land(flight, &reply, led, now);
         }
         self.release(now);
         self.set_tick();
