@@ -40,7 +40,8 @@ export async function startApp({
   });
   const keys = createRemoteJWKSet(new URL(provider.serverMetadata().jwks_uri));
 
-  const server = createServer((request, response) => {
+  // Envoy keeps connections for longer than Node does by default: one that closes as Envoy uses it again is a 503.
+  const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
     onRequest({ method: request.method, path: request.url });
     handle(request, response).catch((error) => {
       console.error("portal:", error);

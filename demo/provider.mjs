@@ -37,7 +37,7 @@ export async function startProvider({
   const keys = [await newKey()];
 
   let handle;
-  const server = createServer((request, response) => handle(request, response));
+  const server = createServer({ keepAliveTimeout: 0 }, (request, response) => handle(request, response));
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const issuer = `http://${host}:${server.address().port}`;

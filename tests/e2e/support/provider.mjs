@@ -79,7 +79,7 @@ class Provider {
 
   /** Accepts connections (again, on the same port). */
   async up() {
-    this.#server = http.createServer((request, response) => this.#answer(request, response));
+    this.#server = http.createServer({ keepAliveTimeout: 0 }, (request, response) => this.#answer(request, response));
     await new Promise((resolve, reject) => {
       this.#server.once("error", reject);
       this.#server.listen(this.port ?? 0, "127.0.0.1", resolve);

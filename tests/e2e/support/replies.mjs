@@ -13,7 +13,7 @@ export async function startReplies(replies) {
 }
 
 class Replies {
-  #server = http.createServer((request, response) => this.#answer(request, response));
+  #server = http.createServer({ keepAliveTimeout: 0 }, (request, response) => this.#answer(request, response));
   #replies;
   #requests = { metadata: 0, keys: 0 };
 

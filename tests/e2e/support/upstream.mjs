@@ -27,7 +27,8 @@ class Upstream {
   requests = [];
 
   constructor() {
-    const options = { maxHeaderSize: 16 * 1024 * 1024, requestTimeout: 0, headersTimeout: 0 };
+    // A connection that the app closes just as Envoy uses it again is a 503: it never does.
+    const options = { maxHeaderSize: 16 * 1024 * 1024, requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 0 };
     this.#server = http.createServer(options, (request, response) => this.#answer(request, response));
     this.#server.maxHeadersCount = 0;
     this.#server.on("upgrade", (request, socket) => this.#upgrade(request, socket));
