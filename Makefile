@@ -31,8 +31,9 @@ dist/stepgate.wasm: $(RUST_SOURCES) .tools/targets
 	cp target/wasm32-wasip1/release/stepgate.wasm $@
 
 .PHONY: demo
-demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo: Envoy, a provider and an app, until Ctrl-C
-	@node demo/run.mjs
+demo: APP := portal
+demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo until Ctrl-C; APP=own-login: with an app that has a login
+	@node demo/run.mjs $(APP)
 
 .PHONY: test
 test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium ## Set up and run every test

@@ -1,4 +1,4 @@
-// Envoy as a child process, with envoy/envoy.yaml as it is or with other ports in it.
+// Envoy as a child process, with one of the files in envoy/ as it is, or with other ports in it.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -11,17 +11,16 @@ import { parse } from "yaml";
 import { DemoError } from "./demo-error.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-const CONFIG = "envoy/envoy.yaml";
 const READY_MS = 30_000;
 const STOP_MS = 5_000;
 const LOG_LINES = 15;
 
-/** The arguments that run envoy.yaml itself. */
-export const asItIs = ["--config-path", CONFIG];
+/** The arguments that run a file itself. */
+export const asItIs = (file) => ["--config-path", file];
 
-/** The arguments that run envoy.yaml with these addresses in it instead of its own. */
-export function withAddresses({ ports, issuer, publicUrl, wasm }) {
-  const config = parse(readFileSync(`${ROOT}${CONFIG}`, "utf8"));
+/** The arguments that run a file with these addresses in it, and with the gate's configuration as `adjustGate` makes it. */
+export function withAddresses(file, { ports, issuer, publicUrl, wasm, adjustGate = () => {} }) {
+  const config = parse(readFileSync(`${ROOT}${file}`, "utf8"));
   const [listener] = config.static_resources.listeners;
   const { config: plugin } = listener.filter_chains[0].filters[0].typed_config.http_filters
     .find(({ name }) => name === "stepgate").typed_config;
@@ -35,18 +34,24 @@ export function withAddresses({ ports, issuer, publicUrl, wasm }) {
   plugin.vm_config.code.local.filename = wasm;
   plugin.configuration.value.provider.issuer = issuer;
   plugin.configuration.value.client.redirect_uri = `${publicUrl}/callback`;
+  adjustGate(plugin.configuration.value);
   return ["--config-yaml", JSON.stringify(config)];
 }
 
 /** Resolves when Envoy serves. `onAccess` gets each line of the access log, as an object. */
-export async function startEnvoy({ binary, configuration, adminPort, signal, onAccess = () => {} }) {
+export async function startEnvoy({ binary, configuration, environment, adminPort, signal, onAccess = () => {} }) {
   const child = spawn(binary, [
     ...configuration,
     "--use-dynamic-base-id",
     "--concurrency", "2",
     "--log-level", "warning",
     "--file-flush-interval-msec", "50", // a person waits for the access log
-  ], { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"], detached: true }); // Ctrl-C is for the runner alone
+  ], {
+    cwd: ROOT,
+    env: { ...process.env, ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true, // Ctrl-C is for the runner alone
+  });
 
   const lastLines = [];
   createInterface({ input: child.stderr }).on("line", (line) => {

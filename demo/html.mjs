@@ -27,7 +27,7 @@ function render(value) {
 /** Markup that another library made and has escaped itself. */
 export const trusted = (markup) => new Html(markup);
 
-export function document({ title, theme, body }) {
+export function document({ title, theme, body, script }) {
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -36,6 +36,7 @@ export function document({ title, theme, body }) {
 <title>${title}</title>
 <link rel="icon" href="data:,">
 <style>${trusted(css)}</style>
+${script && html`<script src="${script}" defer></script>`}
 </head>
 <body class="${theme}">
 ${body}
@@ -44,8 +45,8 @@ ${body}
 `.text;
 }
 
-/** `formTargets`: browsers also hold the redirects that follow a form against form-action. */
-export function pageHeaders({ formTargets = [] } = {}) {
+/** `scripts`: the site's own. `formTargets`: browsers also hold the redirects that follow a form against form-action. */
+export function pageHeaders({ scripts = false, formTargets = [] } = {}) {
   return {
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",
@@ -55,6 +56,7 @@ export function pageHeaders({ formTargets = [] } = {}) {
       "default-src 'none'",
       "img-src data:",
       `style-src 'sha256-${cssHash}'`,
+      ...(scripts ? ["script-src 'self'", "connect-src 'self'"] : []),
       `form-action ${["'self'", ...formTargets].join(" ")}`,
       "frame-ancestors 'none'",
       "base-uri 'none'",

@@ -3,30 +3,32 @@
 
 import { errors } from "oidc-provider";
 
+import { readForm } from "./form.mjs";
 import { codePage, messagePage, passwordPage } from "./provider-pages.mjs";
 
 export const MULTI_FACTOR = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
 
 const MAX_WRONG_ANSWERS = 5;
-const MAX_FORM_BYTES = 4096;
 
-const expired = { title: "This sign-in has expired", text: "Go back to the app and open its page again." };
+const expired = {
+  title: "This sign-in is over", text: "It is complete, or it has expired. Open the page that you wanted again.",
+};
 const misused = { title: "This does not work", text: "That is not how this page is used." };
 
 export const asksForSecondFactor = ({ acr_values: values = "" }) => values.split(" ").includes(MULTI_FACTOR);
 
 /** A Koa middleware. `respond(ctx, status, page)` sends a page; the other options are those of the provider. */
-export function interactions({ provider, accounts, clientName, respond, onCodeWanted }) {
+export function interactions({ provider, accounts, client, respond, onCodeWanted }) {
   return async (ctx, next) => {
     const [, uid, action] = ctx.path.match(/^\/interaction\/([\w-]+)(?:\/(password|code|cancel))?$/) ?? [];
     if (!uid) return next();
-    if (ctx.method !== (action ? "POST" : "GET")) return respond(ctx, 405, messagePage(misused));
+    if (ctx.method !== (action ? "POST" : "GET")) return respond(ctx, 405, messagePage({ ...misused, client }));
     let interaction;
     try {
       interaction = await provider.interactionDetails(ctx.req, ctx.res);
     } catch (error) {
       if (!(error instanceof errors.SessionNotFound)) throw error;
-      return respond(ctx, 400, messagePage(expired));
+      return respond(ctx, 400, messagePage({ ...expired, client }));
     }
     await answer(ctx, action, interaction);
   };
@@ -67,13 +69,14 @@ export function interactions({ provider, accounts, clientName, respond, onCodeWa
 
     function askPassword(changes) {
       const [demoUser] = accounts.values();
-      return passwordPage({ uid, clientName, secondFactor, demoUser, username: session?.accountId, ...changes });
+      const username = session?.accountId;
+      return passwordPage({ uid, clientName: client.name, secondFactor, demoUser, username, ...changes });
     }
 
     function askCode(error) {
       const { username, name, totp } = account;
       onCodeWanted({ user: username, code: totp.generate(), remaining: Math.ceil(totp.remaining() / 1000) });
-      return codePage({ uid, clientName, name, error });
+      return codePage({ uid, clientName: client.name, name, error });
     }
 
     async function wrong(page) {
@@ -95,16 +98,6 @@ export function interactions({ provider, accounts, clientName, respond, onCodeWa
       redirect(ctx, await provider.interactionResult(ctx.req, ctx.res, result, { mergeWithLastSubmission: false }));
     }
   }
-}
-
-async function readForm(request) {
-  request.setEncoding("utf8");
-  let text = "";
-  for await (const chunk of request) {
-    text += chunk;
-    if (text.length > MAX_FORM_BYTES) throw new errors.InvalidRequest("the form is too large");
-  }
-  return new URLSearchParams(text);
 }
 
 function redirect(ctx, location) {

@@ -39,15 +39,17 @@ export function codePage({ uid, clientName, name, error }) {
     <p class="note">This demo has no phone: the code is printed in the terminal where <code>make demo</code> runs.</p>`);
 }
 
-export function messagePage({ title, text }) {
-  return page(title, html`<div class="heading"><h1>${title}</h1>${text && html`<p class="muted">${text}</p>`}</div>`);
+export function messagePage({ title, text, client }) {
+  return page(title, html`
+    <div class="heading"><h1>${title}</h1>${text && html`<p class="muted">${text}</p>`}</div>
+    <div class="actions"><a class="button" href="${client.url}">Go to ${client.name}</a></div>`);
 }
 
 /** `form` is the provider library's own, with its protection against forged requests in it. */
 export function signOutPage({ form }) {
   return page("Sign out", html`
     <div class="heading"><h1>Sign out of Acme ID too?</h1>
-      <p class="muted">You are signed out of the portal. While you stay signed in here, the next sign-in asks for nothing.</p></div>
+      <p class="muted">The portal has signed you out. While you stay signed in here, it signs you in again without asking.</p></div>
     ${trusted(form)}
     <div class="actions">
       <button class="button" form="op.logoutForm" name="logout" value="yes">Yes, sign out</button>

@@ -32,8 +32,9 @@ export async function startProvider({
 } = {}) {
   const accounts = new Map(users.map((user) => [user.username, { ...user, totp: newTotp(user.username) }]));
   const requests = { discovery: 0, jwks: 0, authorization: 0, token: 0 };
-  const appOrigin = new URL(redirectUri).origin;
-  const headers = pageHeaders({ formTargets: [appOrigin] });
+  const { origin } = new URL(redirectUri);
+  const client = { name: clientName, url: `${origin}/` };
+  const headers = pageHeaders({ formTargets: [origin] });
   const keys = [await newKey()];
 
   let handle;
@@ -50,7 +51,7 @@ export async function startProvider({
       client_secret: clientSecret,
       client_name: clientName,
       redirect_uris: [redirectUri],
-      post_logout_redirect_uris: [`${appOrigin}/`],
+      post_logout_redirect_uris: [client.url],
       token_endpoint_auth_method: "client_secret_basic",
     }],
     acrValues: [MULTI_FACTOR],
@@ -68,11 +69,11 @@ export async function startProvider({
       rpInitiatedLogout: {
         enabled: true,
         logoutSource: (ctx, form) => respond(ctx, 200, signOutPage({ form })),
-        postLogoutSuccessSource: (ctx) => respond(ctx, 200, messagePage({ title: "Signed out" })),
+        postLogoutSuccessSource: (ctx) => respond(ctx, 200, messagePage({ title: "Signed out", client })),
       },
     },
     renderError: (ctx, { error, error_description: text = error }) => (
-      respond(ctx, ctx.status, messagePage({ title: "This does not work", text }))
+      respond(ctx, ctx.status, messagePage({ title: "This does not work", text, client }))
     ),
   };
 
@@ -84,7 +85,7 @@ export async function startProvider({
       await next();
       if (ctx.oidc?.route in requests) requests[ctx.oidc.route] += 1;
     });
-    provider.use(interactions({ provider, accounts, clientName, respond, onCodeWanted }));
+    provider.use(interactions({ provider, accounts, client, respond, onCodeWanted }));
     handle = provider.callback();
   }
 

@@ -1,4 +1,5 @@
 // `make demo`: starts everything, says what to try, prints what the gate decides, and stops everything on Ctrl-C.
+// The argument names the app behind the gate: `portal`, which has no login, or `own-login`.
 
 import { once } from "node:events";
 import { styleText } from "node:util";
@@ -16,12 +17,39 @@ const interrupted = once(stopped.signal, "abort");
 for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => stopped.abort());
 
 const meanings = {
+  satisfied: ["green", "let through"],
+  login_completed: ["green", "signed in"],
+  logged_out: ["green", "signed out"],
   302: ["yellow", "sent to the provider"],
   401: ["yellow", "told what is missing"],
 };
 
+const tours = {
+  portal: {
+    summary: "the portal has no login: the gate asks for a password and, where a rule says so, for a second factor",
+    steps: [
+      "Open News and sign in: the password is enough.",
+      'On Home, press "Show my latest payslip here". The request in the background gets a 401 that says where to confirm\n'
+        + "that it is you. Do so: the gate sends you to the provider for a code, and back to Home. Press again.",
+      "Open Salary: no question now. The app has no code for any of this; it sees a header with your user name.",
+      "Wait a minute and open Bank account: that page wants a login that is fresh.",
+      "Sign out: of the portal, and of the provider if you like.",
+    ],
+  },
+  "own-login": {
+    summary: "the portal asks for a password by itself; its salary pages ask for a second factor",
+    steps: [
+      "Open News and sign in: the password is enough.",
+      "Open Salary: the gate sends you to the provider for a code, and back.",
+      'Look at "What the app knows": the new token\'s amr has mfa, and the app has no code that asks for it.',
+    ],
+  },
+};
+
 try {
+  const [,, app = "portal"] = process.argv;
   const demo = await startDemo({
+    app,
     envoy: process.env.ENVOY,
     wasm: process.env.STEPGATE_WASM,
     ports: chosenPorts(),
@@ -29,7 +57,7 @@ try {
     onCodeWanted: ({ user, code, remaining }) => say(`${style(["bold", "yellow"], `one-time code for ${user}: ${code}`)}  (a new one in ${remaining} s)`),
     onAccess: (entry) => say(decisionLine(entry)),
   });
-  console.log(welcome(demo));
+  console.log(welcome(tours[app], demo));
   const end = await Promise.race([interrupted.then(() => undefined), demo.envoyExited]);
   await demo.stop();
   if (end) {
@@ -53,10 +81,10 @@ function chosenPorts() {
   }));
 }
 
-function welcome({ publicUrl, adminUrl, provider }) {
+function welcome({ summary, steps }, { publicUrl, adminUrl, provider }) {
   const heading = (text) => style("bold", text);
   return `
-${heading("Stepgate demo")}   the portal asks for a password; its salary pages ask for a second factor
+${heading("Stepgate demo")}   ${summary}
 
   Portal      ${style("cyan", `${publicUrl}/`)}   Envoy with Stepgate, the app behind it
   Provider    ${style("cyan", provider.issuer)}
@@ -67,9 +95,7 @@ ${heading("Stepgate demo")}   the portal asks for a password; its salary pages a
   Code        ${provider.totp()}   changes every 30 s; printed here again whenever the provider asks for it
 
 ${heading("Try")}
-  1. Open ${style("cyan", `${publicUrl}/news`)} and sign in: the password is enough.
-  2. Open Salary: the gate sends you to the provider for a code, and back.
-  3. Look at "What the app knows": the new token's amr has mfa, and the app has no code that asks for it.
+${steps.map((step, i) => `  ${i + 1}. ${step.replaceAll("\n", "\n     ")}`).join("\n")}
 
   curl -i ${publicUrl}/salary                                  a browser: 302 to the provider
   curl -i -H 'Accept: application/json' ${publicUrl}/salary    an API client: 401 and what is missing
@@ -84,7 +110,7 @@ function decisionLine({ method, path, status, details, stepgate: reason }) {
   if (!reason) {
     return style("dim", `${request}  ${status}  ${details === "via_upstream" ? "no rule" : `by Envoy itself: ${details}`}`);
   }
-  const [tint, meaning] = reason === "satisfied" ? ["green", "let through"] : meanings[status] ?? ["red", "refused"];
+  const [tint, meaning] = meanings[reason] ?? meanings[status] ?? ["red", "refused"];
   return `${request}  ${style(tint, String(status))}  ${style("bold", reason)}, ${meaning}`;
 }
 

@@ -1,26 +1,37 @@
 // The whole demo: provider, app, and Envoy with Stepgate between the browser and the app.
 
+import { randomBytes } from "node:crypto";
 import { access } from "node:fs/promises";
 import { resolve } from "node:path";
 
 import { startApp } from "./app.mjs";
 import { DemoError } from "./demo-error.mjs";
 import { asItIs, startEnvoy, withAddresses } from "./envoy.mjs";
+import { startApp as startAppWithOwnLogin } from "./own-login/app.mjs";
 import { DEFAULT_PORTS, takenPorts } from "./ports.mjs";
 import { startProvider } from "./provider.mjs";
 
 const DEFAULT_WASM = "dist/stepgate.wasm";
 
+const APPS = {
+  portal: { start: startApp, config: "envoy/envoy.yaml" },
+  "own-login": { start: startAppWithOwnLogin, config: "envoy/envoy-own-login.yaml" },
+};
+
 /** Starts everything or, where something fails or `signal` aborts, leaves nothing running and throws. */
 export async function startDemo({
+  app: appName = "portal",
   envoy,
   wasm = DEFAULT_WASM,
   ports = DEFAULT_PORTS,
+  adjustGate,
   signal,
   onCodeWanted,
   onRequest,
   onAccess,
 }) {
+  if (!Object.hasOwn(APPS, appName)) throw new DemoError(`APP must be one of: ${Object.keys(APPS).join(", ")}.`);
+  const { start, config } = APPS[appName];
   if (!envoy) throw new DemoError("ENVOY must be the path of an Envoy binary. `make demo` installs one and sets it.");
   await access(wasm).catch(() => { throw new DemoError(`${wasm} is missing. \`make build\` makes it.`); });
   const taken = await takenPorts(ports);
@@ -33,18 +44,23 @@ export async function startDemo({
 
   try {
     const publicUrl = `http://127.0.0.1:${ports.portal}`;
-    const provider = await startProvider({ port: ports.provider, redirectUri: `${publicUrl}/callback`, onCodeWanted });
+    const clientSecret = randomBytes(32).toString("base64url");
+    const provider = await startProvider({
+      port: ports.provider, clientSecret, redirectUri: `${publicUrl}/callback`, onCodeWanted,
+    });
     running.push({ stop: provider.close });
-    const app = await startApp({ port: ports.app, issuer: provider.issuer, publicUrl, onRequest });
+    const app = await start({ port: ports.app, issuer: provider.issuer, clientSecret, publicUrl, onRequest });
     running.push({ stop: app.close });
     signal?.throwIfAborted();
 
-    const usual = wasm === DEFAULT_WASM && Object.entries(DEFAULT_PORTS).every(([name, port]) => ports[name] === port);
+    const usual = resolve(wasm) === resolve(DEFAULT_WASM) && !adjustGate
+      && Object.entries(DEFAULT_PORTS).every(([name, port]) => ports[name] === port);
     const proxy = await startEnvoy({
       binary: envoy,
       configuration: usual
-        ? asItIs
-        : withAddresses({ ports, issuer: provider.issuer, publicUrl, wasm: resolve(wasm) }),
+        ? asItIs(config)
+        : withAddresses(config, { ports, issuer: provider.issuer, publicUrl, wasm: resolve(wasm), adjustGate }),
+      environment: { STEPGATE_CLIENT_SECRET: clientSecret, STEPGATE_KEY: randomBytes(32).toString("base64") },
       adminPort: ports.admin,
       signal,
       onAccess,

@@ -6,20 +6,23 @@ mod page;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use crate::claims::VerifiedIdToken;
 use crate::config::{Config, TokenConfig};
 use crate::env::Env;
-use crate::http::Response;
-use crate::oidc::AuthorizationRequest;
-use crate::reason::Reason;
+use crate::http::{RequestEdits, Response};
+use crate::reason::{ExchangeFault, Reason};
 use crate::rules::{AnswerMode, Demand};
 
-use context::{ATTEMPTS_COOKIE, RequestKind, SECURE_ATTEMPTS_COOKIE};
-pub use context::{Attempts, RequestContext};
+pub use context::{ATTEMPTS_COOKIE, SECURE_ATTEMPTS_COOKIE};
+pub use context::{Attempts, RequestContext, RequestKind};
 
 /// How long a failed step-up counts, in seconds.
 pub const ATTEMPTS_LIFETIME_SECS: u64 = 300;
+
+/// When another try makes sense after an answer of the provider that was no good, in seconds.
+const RETRY_AFTER_SECS: u64 = 5;
 
 /// The gRPC status codes of the gate's answers.
 const GRPC_INVALID_ARGUMENT: u32 = 3;
@@ -38,6 +41,8 @@ pub struct Decision {
     pub rules: Vec<Arc<str>>,
     /// The gate's own answer; none when the request goes on to the app.
     pub response: Option<Response>,
+    /// What changes in the request before it goes on to the app.
+    pub request: RequestEdits,
     /// Fields to add to the app's response.
     pub response_headers: Vec<(&'static str, String)>,
 }
@@ -75,16 +80,48 @@ impl DecisionKind {
             Self::Unavailable => "unavailable",
         }
     }
+
+    const fn status(self) -> u16 {
+        match self {
+            Self::Forward | Self::Report => 200,
+            Self::Redirect => 302,
+            Self::Challenge => 401,
+            Self::BadRequest => 400,
+            Self::Forbidden => 403,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The kind of an answer that explains itself.
+    const fn of_failure(reason: &Reason) -> Self {
+        match reason {
+            Reason::KeysUnavailable { .. }
+            | Reason::PushedAuthorizationFailed
+            | Reason::ProviderError(_)
+            | Reason::TokenExchangeFailed(
+                ExchangeFault::Unavailable(_) | ExchangeFault::Refused(_) | ExchangeFault::Malformed(_),
+            ) => Self::Unavailable,
+            Reason::PathRejected(_)
+            | Reason::HeadersRejected
+            | Reason::CallbackMalformed(_)
+            | Reason::TransactionMissing
+            | Reason::TransactionExpired
+            | Reason::ResponseIssuerMismatch
+            | Reason::TokenExchangeFailed(ExchangeFault::CodeRefused) => Self::BadRequest,
+            _ => Self::Forbidden,
+        }
+    }
 }
 
 impl Decision {
     /// No rule applies.
-    pub(crate) const fn not_protected() -> Self {
+    pub(crate) const fn not_protected(request: RequestEdits) -> Self {
         Self {
             kind: DecisionKind::Forward,
             reason: Reason::NotProtected,
             rules: Vec::new(),
             response: None,
+            request,
             response_headers: Vec::new(),
         }
     }
@@ -109,149 +146,225 @@ impl Decision {
             Some(header) => format!("Cookie, {header}"),
             None => "Cookie".to_owned(),
         };
-        Self { kind, reason, rules: demand.rules.clone(), response: None, response_headers: vec![("vary", vary)] }
+        Self {
+            kind,
+            reason,
+            rules: demand.rules.clone(),
+            response: None,
+            request: RequestEdits::default(),
+            response_headers: vec![("vary", vary)],
+        }
+    }
+
+    fn answered(kind: DecisionKind, reason: Reason, rules: &[Arc<str>], response: Response) -> Self {
+        Self {
+            kind,
+            reason,
+            rules: rules.to_vec(),
+            response: Some(response),
+            request: RequestEdits::default(),
+            response_headers: Vec::new(),
+        }
+    }
+
+    /// A redirect that sets cookies.
+    pub(crate) fn redirect(reason: Reason, rules: &[Arc<str>], location: String, cookies: Vec<String>) -> Self {
+        let mut headers = vec![("location", location), ("cache-control", "no-store".to_owned())];
+        headers.extend(cookies.into_iter().map(|cookie| ("set-cookie", cookie)));
+        let response = Response { status: 302, headers, body: Cow::Borrowed(""), grpc_status: None };
+        Self::answered(DecisionKind::Redirect, reason, rules, response)
     }
 }
 
-/// What an answer is made from.
+/// What answers are made from.
 pub struct Answerer<'a> {
     pub config: &'a Config,
     pub context: &'a RequestContext,
-    pub demand: &'a Demand,
+    /// The rules that ask, for logs and metrics.
+    pub rules: &'a [Arc<str>],
     pub env: Env<'a>,
 }
 
-impl Answerer<'_> {
-    /// Whether the answer needs the provider's authorization endpoint.
-    pub fn leads_to_provider(&self, reason: &Reason) -> bool {
-        let steps_up = !matches!(reason, Reason::PathRejected(_) | Reason::KeysUnavailable { .. });
-        steps_up && self.demand.step_up.login.is_none()
-    }
+/// An answer that explains why a request or a login got no further.
+pub struct Failure<'a> {
+    pub reason: Reason,
+    /// Where to try again; the home page without it.
+    pub try_again: Option<&'a str>,
+    pub cookies: Vec<String>,
+    /// What was asked for and what came.
+    pub comparison: Option<Comparison>,
+}
 
-    /// The decision for a request that is not satisfied. `endpoint` is the provider's authorization endpoint, where
-    /// needed.
-    pub fn answer(&self, reason: Reason, endpoint: &str) -> Decision {
-        let (kind, response) = match &reason {
-            Reason::PathRejected(_) => (DecisionKind::BadRequest, self.explained(400, &reason, Vec::new())),
-            Reason::KeysUnavailable { retry_after } => {
-                let seconds = retry_after.as_millis().div_ceil(1000).max(1).to_string();
-                let response = self.explained(503, &reason, vec![("retry-after", seconds)]);
-                (DecisionKind::Unavailable, response)
-            }
-            _ if self.challenges() => (DecisionKind::Challenge, self.challenge(&reason, &self.step_up_url(endpoint))),
-            _ => {
-                let attempts = self.context.attempts_before(|| self.demand.fingerprint(), self.env.now);
-                if attempts >= self.demand.step_up.max_attempts {
-                    return self.give_up(attempts, reason);
-                }
-                (DecisionKind::Redirect, self.redirect(self.step_up_url(endpoint), attempts + 1))
-            }
+impl Failure<'_> {
+    /// An answer that only explains itself.
+    pub const fn of(reason: Reason) -> Self {
+        Self { reason, try_again: None, cookies: Vec::new(), comparison: None }
+    }
+}
+
+/// What the provider was asked for, and what came, by the names of parameters and claims.
+pub struct Comparison {
+    asked: Map<String, Value>,
+    came: Map<String, Value>,
+}
+
+impl Comparison {
+    /// Compares what a rule asks for with a token; without one nothing came.
+    pub fn of(demand: &Demand, token: Option<&VerifiedIdToken>) -> Self {
+        let max_age = demand.requirement.max_age.map(|max_age| Value::from(max_age.as_secs()));
+        let acr_values = Some(&demand.step_up.acr_values).filter(|values| !values.is_empty());
+        let asked = [("acr_values", acr_values.map(|values| Value::from(values.join(" ")))), ("max_age", max_age)];
+        let came = ["amr", "acr", "auth_time"]
+            .map(|claim| (claim, Some(token.and_then(|token| token.claim(claim)).cloned().unwrap_or(Value::Null))));
+        let members = |list: &[(&str, Option<Value>)]| {
+            list.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?))).collect()
         };
-        self.decision(kind, reason, response)
+        Self { asked: members(&asked), came: members(&came) }
     }
 
-    fn decision(&self, kind: DecisionKind, reason: Reason, response: Response) -> Decision {
-        let rules = self.demand.rules.clone();
-        Decision { kind, reason, rules, response: Some(response), response_headers: Vec::new() }
+    fn text(&self) -> String {
+        let list = |members: &Map<String, Value>| {
+            let one = |(name, value): (&String, &Value)| match value {
+                Value::Null => format!("no {name}"),
+                Value::String(text) => format!("{name} {text}"),
+                other => format!("{name} {other}"),
+            };
+            members.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        match self.asked.is_empty() {
+            true => format!("What came: {}.", list(&self.came)),
+            false => format!("Asked for: {}. What came: {}.", list(&self.asked), list(&self.came)),
+        }
+    }
+}
+
+impl Answerer<'_> {
+    /// 302 to where the person is asked for more, with one more step-up counted.
+    pub fn step_up(
+        &self,
+        demand: &Demand,
+        reason: Reason,
+        attempts: u32,
+        location: String,
+        cookies: Vec<String>,
+    ) -> Decision {
+        let now = self.env.now.as_millis() / 1000;
+        let count = format!("{}.{attempts}.{now}", demand.fingerprint());
+        let mut all = vec![attempts_cookie(self.config, &count, ATTEMPTS_LIFETIME_SECS)];
+        all.extend(cookies);
+        Decision::redirect(reason, self.rules, location, all)
     }
 
-    fn challenges(&self) -> bool {
-        match self.demand.answer {
+    /// Whether a step-up is answered with 401.
+    pub fn challenges(&self, demand: &Demand) -> bool {
+        match demand.answer {
             AnswerMode::Redirect => false,
             AnswerMode::Unauthorized => true,
             AnswerMode::Auto => self.context.kind != RequestKind::Navigation,
         }
     }
 
-    fn step_up_url(&self, endpoint: &str) -> String {
-        let max_age = self.demand.requirement.max_age;
-        match &self.demand.step_up.login {
-            Some(login) => login.url(&self.demand.step_up, max_age, &self.context.return_to),
-            None => AuthorizationRequest {
-                endpoint,
-                client_id: &self.config.client.id,
-                redirect_uri: &self.config.client.redirect_uri,
-                step_up: &self.demand.step_up,
-                max_age,
-                return_path: self.context.return_path(),
-                entropy: &(self.env.entropy)(),
-            }
-            .url(),
-        }
-    }
-
-    fn redirect(&self, location: String, attempts: u32) -> Response {
-        let now = self.env.now.as_millis() / 1000;
-        let attempts = format!("{}.{attempts}.{now}", self.demand.fingerprint());
-        let headers = vec![
-            ("location", location),
-            ("cache-control", "no-store".to_owned()),
-            ("set-cookie", attempts_cookie(self.config, &attempts, ATTEMPTS_LIFETIME_SECS)),
-        ];
-        Response { status: 302, headers, body: Cow::Borrowed(""), grpc_status: None }
-    }
-
-    /// RFC 9470 section 3, RFC 6750 section 3.
-    fn challenge(&self, reason: &Reason, step_up_url: &str) -> Response {
+    /// 401 (RFC 9470 section 3, RFC 6750 section 3).
+    pub fn challenge(&self, demand: &Demand, reason: Reason, step_up_url: Option<&str>) -> Decision {
         let error = if reason.is_insufficient() { "insufficient_user_authentication" } else { "invalid_token" };
         let mut challenge = format!("Bearer error=\"{error}\", error_description={}", quoted(&reason.to_string()));
-        let acr_values = self.demand.step_up.acr_values.join(" ");
+        let acr_values = demand.step_up.acr_values.join(" ");
         if !acr_values.is_empty() {
             challenge.push_str(&format!(", acr_values={}", quoted(&acr_values)));
         }
-        if let Some(max_age) = self.demand.requirement.max_age {
+        if let Some(max_age) = demand.requirement.max_age {
             challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
         }
-        self.problem(401, reason, vec![("www-authenticate", challenge)], Some(step_up_url))
+        let url = step_up_url.map(|url| ("step_up_url".to_owned(), Value::from(url)));
+        let headers = vec![("www-authenticate", challenge)];
+        let response = self.problem(DecisionKind::Challenge, &reason, headers, url);
+        Decision::answered(DecisionKind::Challenge, reason, self.rules, response)
     }
 
     /// Too many attempts: an explanation instead of yet another redirect. The count starts anew, so that the person
     /// may try again.
-    fn give_up(&self, attempts: u32, because: Reason) -> Decision {
-        let reason = Reason::StepUpFailed { attempts, because: Box::new(because) };
-        let forget = vec![("set-cookie", attempts_cookie(self.config, "", 0))];
-        let response = self.explained(403, &reason, forget);
-        self.decision(DecisionKind::Forbidden, reason, response)
+    pub fn give_up(
+        &self,
+        demand: &Demand,
+        token: Option<&VerifiedIdToken>,
+        (attempts, because): (u32, Reason),
+        failure: Failure<'_>,
+    ) -> Decision {
+        let mut cookies = vec![attempts_cookie(self.config, "", 0)];
+        cookies.extend(failure.cookies);
+        let reason = match because {
+            because @ Reason::StepUpUnmet => because,
+            because => Reason::StepUpFailed { attempts, because: Box::new(because) },
+        };
+        let comparison = Some(Comparison::of(demand, token));
+        self.failure(Failure { reason, cookies, comparison, ..failure })
     }
 
     /// An answer that explains itself: a page to a browser, a problem document to anything else.
-    fn explained(&self, status: u16, reason: &Reason, mut headers: Vec<(&'static str, String)>) -> Response {
-        if self.context.kind != RequestKind::Navigation {
-            return self.problem(status, reason, headers, None);
+    pub fn failure(&self, failure: Failure<'_>) -> Decision {
+        let Failure { reason, try_again, cookies, comparison } = failure;
+        let kind = DecisionKind::of_failure(&reason);
+        let mut headers: Vec<(&'static str, String)> =
+            cookies.into_iter().map(|cookie| ("set-cookie", cookie)).collect();
+        if kind == DecisionKind::Unavailable {
+            let seconds = match &reason {
+                Reason::KeysUnavailable { retry_after } => retry_after.as_millis().div_ceil(1000).max(1).to_string(),
+                _ => RETRY_AFTER_SECS.to_string(),
+            };
+            headers.push(("retry-after", seconds));
         }
-        headers.extend(page::headers());
-        headers.push(("cache-control", "no-store".to_owned()));
-        Response { status, headers, body: page::render(status, reason).into(), grpc_status: None }
+        let response = if self.context.kind == RequestKind::Navigation {
+            let own = self.config.callback.as_ref().and_then(|callback| callback.error_page.as_ref());
+            headers.extend(page::headers(own.is_some()));
+            headers.push(("cache-control", "no-store".to_owned()));
+            let mut detail = reason.to_string();
+            if let Some(comparison) = &comparison {
+                detail = format!("{detail}. {}", comparison.text());
+            }
+            let link = try_again.map_or(("/", "Home page"), |path| (path, "Try again"));
+            let body = page::render(own, &reason, &detail, link).into();
+            Response { status: kind.status(), headers, body, grpc_status: None }
+        } else {
+            let members = comparison.map(|Comparison { asked, came }| [("asked", asked), ("came", came)]);
+            let members = members.into_iter().flatten().map(|(name, value)| (name.to_owned(), Value::Object(value)));
+            self.problem(kind, &reason, headers, members)
+        };
+        Decision::answered(kind, reason, self.rules, response)
     }
 
     /// RFC 9457. A gRPC client gets the detail alone: Envoy makes the body its `grpc-message`.
     fn problem(
         &self,
-        status: u16,
+        kind: DecisionKind,
         reason: &Reason,
         mut headers: Vec<(&'static str, String)>,
-        step_up_url: Option<&str>,
+        members: impl IntoIterator<Item = (String, Value)>,
     ) -> Response {
+        let status = kind.status();
         let no_store = ("cache-control", "no-store".to_owned());
         if self.context.kind == RequestKind::Grpc {
             headers.push(no_store);
-            let grpc_status = match status {
-                400 => GRPC_INVALID_ARGUMENT,
-                401 => GRPC_UNAUTHENTICATED,
-                403 => GRPC_PERMISSION_DENIED,
+            let grpc_status = match kind {
+                DecisionKind::BadRequest => GRPC_INVALID_ARGUMENT,
+                DecisionKind::Challenge => GRPC_UNAUTHENTICATED,
+                DecisionKind::Forbidden => GRPC_PERMISSION_DENIED,
                 _ => GRPC_UNAVAILABLE,
             };
             return Response { status, headers, body: reason.to_string().into(), grpc_status: Some(grpc_status) };
         }
         headers.extend([("content-type", "application/problem+json".to_owned()), no_store]);
+        let title = match kind {
+            DecisionKind::Challenge => "A stronger login is needed",
+            _ => page::words(reason).0,
+        };
         let mut body = json!({
-            "title": page::title(status),
+            "title": title,
             "status": status,
             "detail": reason.to_string(),
             "reason": reason.code(),
         });
-        if let (Some(url), Some(members)) = (step_up_url, body.as_object_mut()) {
-            members.insert("step_up_url".to_owned(), url.into());
+        if let Some(all) = body.as_object_mut() {
+            all.extend(members);
         }
         Response { status, headers, body: body.to_string().into(), grpc_status: None }
     }
@@ -263,6 +376,11 @@ fn attempts_cookie(config: &Config, value: &str, max_age: u64) -> String {
         false => (ATTEMPTS_COOKIE, ""),
     };
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// The cookie that ends the count of step-ups.
+pub fn clear_attempts(config: &Config) -> String {
+    attempts_cookie(config, "", 0)
 }
 
 /// A quoted-string (RFC 9110 section 5.6.4).

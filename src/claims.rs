@@ -98,6 +98,12 @@ impl VerifiedIdToken {
         }
     }
 
+    /// Whom the token is about.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.claims.get("sub").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// When the token expires.
     #[must_use]
     pub const fn expires(&self) -> Timestamp {

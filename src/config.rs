@@ -1,6 +1,8 @@
 //! The configuration document: parsed and validated in one go, or refused with every problem that it has.
 
+mod callback;
 mod decode;
+mod forward;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -11,12 +13,17 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use crate::encoding::parse_json;
-use crate::jose::{Algorithm, KeySet};
+use crate::jose::{Algorithm, AssertionKey, KeySet};
 use crate::rules::Rules;
 use crate::secret::Secret;
 
+pub use callback::{
+    CallbackConfig, CookieConfig, CookieMaxAge, Hint, MAX_COOKIE_NAME_BYTES, MAX_DEMAND_BYTES, MAX_ERROR_PAGE_BYTES,
+    MAX_OWN_PATH_BYTES, MAX_SEALING_KEYS, ResponseMode, SameSite,
+};
 pub use decode::{ConfigError, ConfigErrors};
 use decode::{Node, Object};
+pub use forward::{ForwardConfig, MAX_IDENTITY_HEADERS, RESERVED_HEADERS, field_key};
 
 /// The longest configuration document, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 8 * 1024 * 1024;
@@ -46,6 +53,10 @@ pub struct Config {
     pub client: ClientConfig,
     /// Where the ID Token is and what it may look like.
     pub token: TokenConfig,
+    /// The flow that the gate completes itself, where it does.
+    pub callback: Option<CallbackConfig>,
+    /// What the app is told of who asks.
+    pub forward: ForwardConfig,
     pub(crate) rules: Rules,
     /// Whether any step-up leads to the provider, and not to the app's own login route.
     pub(crate) asks_provider: bool,
@@ -60,6 +71,10 @@ pub struct ProviderConfig {
     pub cluster: Clusters,
     /// The authorization endpoint, unless it is discovered.
     pub authorization_endpoint: Option<String>,
+    /// The token endpoint, unless it is discovered.
+    pub token_endpoint: Option<String>,
+    /// Where a logout goes on, unless it is discovered.
+    pub end_session_endpoint: Option<String>,
     /// Where the keys come from.
     pub keys: KeySource,
     /// How often keys and metadata are refreshed.
@@ -107,6 +122,21 @@ pub struct ClientConfig {
     pub redirect_uri: String,
     /// The client secret.
     pub secret: Option<Secret>,
+    /// How the client authenticates itself to the provider.
+    pub authentication: ClientAuthentication,
+}
+
+/// How the client authenticates itself to the provider (OpenID Connect Core section 9).
+#[derive(Clone, Debug)]
+pub enum ClientAuthentication {
+    /// `client_secret_basic`.
+    Basic,
+    /// `client_secret_post`.
+    Post,
+    /// `private_key_jwt`; without a key where the secret is none.
+    PrivateKeyJwt(Option<AssertionKey>),
+    /// A public client.
+    None,
 }
 
 /// Where the ID Token is and what it may look like.
@@ -172,11 +202,12 @@ pub mod fields {
         "forward",
     ];
     /// `provider`.
-    pub const PROVIDER: [&str; 10] = [
+    pub const PROVIDER: [&str; 11] = [
         "issuer",
         "cluster",
         "authorization_endpoint",
         "token_endpoint",
+        "end_session_endpoint",
         "jwks_uri",
         "jwks",
         "refresh",
@@ -193,17 +224,19 @@ pub mod fields {
         ["acr_values", "scope", "claims", "params", "login_url", "return_to_param", "max_attempts"];
     /// `rules[]`.
     pub const RULE: [&str; 9] = ["name", "hosts", "paths", "except", "methods", "require", "step_up", "answer", "mode"];
+    /// `callback`.
+    pub const CALLBACK: [&str; 8] =
+        ["keys", "cookie", "seal_token", "response_mode", "hint", "pushed_authorization", "logout_path", "error_page"];
+    /// `callback.cookie`.
+    pub const CALLBACK_COOKIE: [&str; 4] = ["domain", "path", "same_site", "max_age"];
+    /// `forward`.
+    pub const FORWARD: [&str; 2] = ["headers", "strip_token"];
     /// `rules[].require`.
     pub const REQUIRE: [&str; 4] = ["amr", "acr", "max_age", "claims"];
 }
 
 fn decode_config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, errors: &mut ConfigErrors) -> Option<Config> {
     let object = Object::open(root, &fields::ROOT, errors)?;
-    for later in ["callback", "forward"] {
-        if object.get(later).is_some() {
-            errors.push(later, "not supported yet by this version of Stepgate");
-        }
-    }
     let client_node = object.required("client", "an object with `id` and `redirect_uri`", errors);
     let client = client_node.and_then(|node| decode_client(&node, env, errors));
     let token = decode_token(&object, client.as_ref(), errors);
@@ -211,15 +244,33 @@ fn decode_config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, errors: 
     let provider_node = object.required("provider", "an object with `issuer`", errors);
     let provider = provider_node.and_then(|node| decode_provider(&node, algorithms, errors));
     let decoded = rules::decode(&object, errors);
-    if let (Some(provider), Some(decoded), None) = (&provider, &decoded, object.get("callback")) {
+    let callback_node = object.get("callback");
+    let callback = callback_node.as_ref().map(|node| callback::decode(node, client.as_ref(), env, errors));
+    let forward = object.get("forward").map_or(Some(ForwardConfig::default()), |node| forward::decode(&node, errors));
+    if let (Some(provider), Some(decoded)) = (&provider, &decoded) {
         check_endpoint_known(provider, decoded, errors);
     }
     if let (Some(client), Some(decoded)) = (&client, &decoded) {
-        check_way_back(client, decoded, errors);
+        check_way_back(client, callback.is_some(), decoded, errors);
+    }
+    if let (Some(Some(callback)), Some(provider), Some(client), Some(token), Some(decoded)) =
+        (&callback, &provider, &client, &token, &decoded)
+    {
+        callback::check(callback, (provider, client, token), decoded, errors);
     }
     let decoded = decoded?;
-    let asks_provider = !decoded.all_have_login_url;
-    Some(Config { provider: provider?, client: client?, token: token?, rules: decoded.rules, asks_provider })
+    Some(Config {
+        provider: provider?,
+        client: client?,
+        token: token?,
+        callback: match callback {
+            Some(callback) => Some(callback?),
+            None => None,
+        },
+        forward: forward?,
+        asks_provider: !decoded.all_have_login_url,
+        rules: decoded.rules,
+    })
 }
 
 fn decode_provider(node: &Node<'_>, algorithms: &[Algorithm], errors: &mut ConfigErrors) -> Option<ProviderConfig> {
@@ -228,8 +279,8 @@ fn decode_provider(node: &Node<'_>, algorithms: &[Algorithm], errors: &mut Confi
         object.get(name).and_then(|node| node.parsed(ENDPOINT, errors, endpoint_url))
     };
     let authorization_endpoint = endpoint("authorization_endpoint", errors);
-    // The endpoint is only used by the flow that the gate completes itself.
-    endpoint("token_endpoint", errors);
+    let token_endpoint = endpoint("token_endpoint", errors);
+    let end_session_endpoint = endpoint("end_session_endpoint", errors);
     let jwks_uri = endpoint("jwks_uri", errors);
     let issuer = object
         .required("issuer", ISSUER, errors)
@@ -262,6 +313,8 @@ fn decode_provider(node: &Node<'_>, algorithms: &[Algorithm], errors: &mut Confi
         issuer: issuer?,
         cluster: cluster?,
         authorization_endpoint,
+        token_endpoint,
+        end_session_endpoint,
         keys,
         refresh: refresh?,
         max_stale: max_stale?,
@@ -331,13 +384,34 @@ fn decode_client(
     let audiences = audiences.map_or_else(Vec::new, |node| node.strings(MAX_AUDIENCES, "string", errors));
     let redirect_uri =
         object.required("redirect_uri", ENDPOINT, errors).and_then(|node| node.parsed(ENDPOINT, errors, endpoint_url));
-    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"].map(|method| (method, ()));
-    if let Some(node) = object.get("authentication") {
-        node.one_of(&methods, errors);
-    }
     let secret = object.get("secret").and_then(|node| decode_secret(&node, env, errors));
-    Some(ClientConfig { id: id?, audiences, redirect_uri: redirect_uri?, secret })
+    let method = object.get("authentication").map_or(Some(Method::Basic), |node| node.one_of(&METHODS, errors));
+    let authentication = match method? {
+        Method::Basic => ClientAuthentication::Basic,
+        Method::Post => ClientAuthentication::Post,
+        Method::PrivateKeyJwt => {
+            let key = secret.as_ref().and_then(|secret| AssertionKey::from_jwk(secret.reveal()));
+            ClientAuthentication::PrivateKeyJwt(key)
+        }
+        Method::None => ClientAuthentication::None,
+    };
+    Some(ClientConfig { id: id?, audiences, redirect_uri: redirect_uri?, secret, authentication })
 }
+
+#[derive(Clone, Copy)]
+enum Method {
+    Basic,
+    Post,
+    PrivateKeyJwt,
+    None,
+}
+
+const METHODS: [(&str, Method); 4] = [
+    ("client_secret_basic", Method::Basic),
+    ("client_secret_post", Method::Post),
+    ("private_key_jwt", Method::PrivateKeyJwt),
+    ("none", Method::None),
+];
 
 /// A secret: a literal, or the name of an environment variable. Errors never show it.
 fn decode_secret(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, errors: &mut ConfigErrors) -> Option<Secret> {
@@ -394,6 +468,9 @@ fn decode_token(root: &Object<'_>, client: Option<&ClientConfig>, errors: &mut C
         let place = object.place("algorithms");
         match &client.secret {
             None => errors.push(place, "HS256 needs `client.secret`"),
+            Some(_) if matches!(client.authentication, ClientAuthentication::PrivateKeyJwt(_)) => {
+                errors.push(place, "HS256 contradicts `client.authentication: private_key_jwt`, whose secret is a key");
+            }
             Some(secret) if secret.reveal().len() < MIN_HS256_SECRET => {
                 let problem = format!("HS256 needs a `client.secret` of at least {MIN_HS256_SECRET} bytes (RFC 7518)");
                 errors.push(place, problem);
@@ -429,8 +506,9 @@ fn check_endpoint_known(provider: &ProviderConfig, decoded: &rules::Decoded, err
 }
 
 /// The places that a step-up leads to must not ask for a step-up themselves.
-fn check_way_back(client: &ClientConfig, decoded: &rules::Decoded, errors: &mut ConfigErrors) {
-    if let Ok(uri) = client.redirect_uri.parse::<Uri>() {
+fn check_way_back(client: &ClientConfig, own_callback: bool, decoded: &rules::Decoded, errors: &mut ConfigErrors) {
+    // What the gate answers itself is under no rule.
+    if let Some(uri) = client.redirect_uri.parse::<Uri>().ok().filter(|_| !own_callback) {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         check_reachable("client.redirect_uri", authority, uri.path(), decoded, errors);
     }

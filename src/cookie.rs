@@ -17,13 +17,18 @@ pub struct Found {
 }
 
 /// Finds the token. Cookie names are compared byte for byte, values are neither decoded nor unquoted (RFC 6265
-/// section 5.4 sends what was set); an empty value is no token.
+/// section 5.4 sends what was set); an empty value is no token. `open` turns the cookie's value into the token.
 ///
 /// # Errors
 /// [`Reason::TokenAmbiguous`] and [`Reason::TokenMalformed`].
-pub fn find_token(request: &Request<'_>, cookie: &str, header: Option<&str>) -> Result<Option<Found>, Reason> {
+pub fn find_token(
+    request: &Request<'_>,
+    cookie: &str,
+    header: Option<&str>,
+    open: &dyn Fn(String) -> Result<String, Reason>,
+) -> Result<Option<Found>, Reason> {
     let in_header = header.map_or(Ok(None), |name| from_header(request, name))?;
-    let in_cookie = from_cookies(request, cookie)?;
+    let in_cookie = from_cookies(request, cookie)?.map(open).transpose()?;
     match (in_header, in_cookie) {
         (Some(header), Some(cookie)) if header != cookie => Err(Reason::TokenAmbiguous),
         (Some(token), _) => Ok(Some(Found { token, in_header: true })),
@@ -40,6 +45,81 @@ pub fn cookie_value(request: &Request<'_>, name: &str) -> Option<String> {
         }
     });
     values.only().ok().flatten()
+}
+
+/// How many cookies of the gate's own are looked at, of each kind.
+pub const MAX_OWN_COOKIES: usize = 64;
+
+/// The cookies of the gate's own that a request has.
+#[derive(Clone, Default)]
+pub struct OwnCookies {
+    /// The names of those that carry the token: itself, and its chunks.
+    pub token: Vec<String>,
+    /// The logins under way: `state`, and the sealed transaction unless there are two different ones.
+    pub transactions: Vec<(String, Option<String>)>,
+}
+
+/// Whether a cookie's name is that of the token, or of one of its chunks however it is numbered.
+pub fn is_token_cookie(name: &[u8], token_cookie: &str) -> bool {
+    let suffix = name.strip_prefix(token_cookie.as_bytes());
+    suffix.is_some_and(|suffix| {
+        suffix.is_empty() || suffix.strip_prefix(b".").is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
+    })
+}
+
+/// Finds the cookies of the gate's own. `state_of` takes a name for that of a transaction, and tells its `state`.
+pub fn own_cookies(request: &Request<'_>, token_cookie: &str, state_of: &dyn Fn(&str) -> Option<String>) -> OwnCookies {
+    let mut own = OwnCookies::default();
+    visit_cookies(request, &mut |name, value| {
+        let Ok(name) = std::str::from_utf8(name) else { return };
+        if is_token_cookie(name.as_bytes(), token_cookie) {
+            if own.token.len() < MAX_OWN_COOKIES && own.token.iter().all(|known| known != name) {
+                own.token.push(name.to_owned());
+            }
+        } else if let Some(state) = state_of(name) {
+            let value = std::str::from_utf8(value).ok().map(str::to_owned);
+            if let Some((_, known)) = own.transactions.iter_mut().find(|(known, _)| *known == state) {
+                *known = known.take().filter(|known| Some(known) == value.as_ref());
+            } else if own.transactions.len() < MAX_OWN_COOKIES {
+                own.transactions.push((state, value));
+            }
+        }
+    });
+    own
+}
+
+/// The `cookie` field without some cookies; `None` when there is nothing to take out. All else stays as it is.
+pub fn without_cookies(request: &Request<'_>, is_out: &dyn Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let mut kept: Vec<u8> = Vec::new();
+    let mut any_out = false;
+    request.fields.visit("cookie", &mut |field| {
+        for pair in field.split(|&byte| byte == b';').map(trim).filter(|pair| !pair.is_empty()) {
+            let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+            if is_out(trim(name)) {
+                any_out = true;
+                continue;
+            }
+            if !kept.is_empty() {
+                kept.extend(b"; ");
+            }
+            kept.extend(pair);
+        }
+    });
+    any_out.then_some(kept)
+}
+
+/// The values of the `authorization` field that are no Bearer token; `None` when all stay.
+pub fn without_bearer(request: &Request<'_>) -> Option<Vec<Vec<u8>>> {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    let mut any_out = false;
+    request.fields.visit("authorization", &mut |field| {
+        let is_bearer = field.split(|&byte| byte == b',').any(|value| strip_bearer(value).is_some());
+        any_out |= is_bearer;
+        if !is_bearer {
+            kept.push(field.to_vec());
+        }
+    });
+    any_out.then_some(kept)
 }
 
 /// Several fields of one name may have been joined with commas (RFC 9110 section 5.3); a token has none.
@@ -155,7 +235,7 @@ mod tests {
 
     fn find(fields: &[(&str, &[u8])]) -> Result<Option<String>, &'static str> {
         let request = Request { method: b"GET", authority: b"", path: b"/", fields: &fields.to_vec() };
-        find_token(&request, "id_token", Some("authorization"))
+        find_token(&request, "id_token", Some("authorization"), &Ok)
             .map(|found| found.map(|found| found.token))
             .map_err(|reason| reason.code())
     }

@@ -7,6 +7,6 @@ use crate::time::Timestamp;
 pub struct Env<'a> {
     /// The time now.
     pub now: Timestamp,
-    /// Draws 32 bytes from a cryptographic source. Called at most once a step, only where an answer needs it.
+    /// Draws 32 bytes from a cryptographic source. Called only where an answer needs it.
     pub entropy: &'a dyn Fn() -> [u8; 32],
 }

@@ -1,20 +1,29 @@
 //! The gate: one request in, one decision out, with the host doing the I/O in between.
 
+mod login;
+
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::answer::{Answerer, Attempts, Decision, RequestContext};
+use crate::answer::{Answerer, Attempts, Decision, Failure, RequestContext};
 use crate::cache::TokenCache;
 use crate::claims::{Expected, VerifiedIdToken};
-use crate::config::Config;
-use crate::cookie::{Found, find_token};
+use crate::config::{CallbackConfig, Config, TokenConfig};
+use crate::cookie::{Found, find_token, own_cookies};
+use crate::encoding::base64url_encode;
 use crate::env::Env;
-use crate::http::Request;
+use crate::flow::{OwnCookieNames, Start, route};
+use crate::forward;
+use crate::http::{Request, RequestEdits};
 use crate::jose::{Algorithm, Jws, SignatureCheck, SignedClaims, VerificationKey};
-use crate::provider::{Asked, Endpoint, Fault, Fetch, Lookup, Provider, Reply};
+use crate::oidc::{AuthorizationRequest, state_for_app};
+use crate::provider::{Asked, Endpoint, Fault, Fetch, Lookup, Provider, Reply, Service};
 use crate::reason::Reason;
 use crate::rules::{Demand, Demands};
+use crate::seal::{Purpose as SealPurpose, sealed_len};
 use crate::time::Timestamp;
+use login::{Departure, Prepared, Returned};
 
 /// What happens next with a request.
 #[derive(Debug)]
@@ -25,6 +34,17 @@ pub enum Step {
     Fetch(Fetch, Pending),
     /// The host checks this signature, if it can, then resumes.
     Verify(SignatureCheck, Pending),
+    /// The host collects the request's body, if it can, then resumes.
+    Body(BodyRequest, Pending),
+}
+
+/// A request's body that the gate has to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRequest {
+    /// How long it may be.
+    pub max_bytes: usize,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// What the host brings back.
@@ -34,7 +54,10 @@ pub enum Outcome {
     Fetched(Reply),
     /// The host's own crypto says whether the signature is valid.
     Verified(bool),
-    /// The host cannot check this signature; the gate does it in software.
+    /// The whole body.
+    Body(Vec<u8>),
+    /// The host cannot do what the step asks for: a signature is then checked in software, and whatever else it is was waited
+    /// for in vain.
     Unsupported,
 }
 
@@ -50,23 +73,48 @@ impl fmt::Debug for Pending {
     }
 }
 
-/// What is known of a request that some rule applies to.
+/// What is known of a request whose token is looked at.
 struct Inquiry {
     context: RequestContext,
-    demands: Demands,
     /// When the request came.
     since: Timestamp,
     asked: Asked,
+    /// The token that the browser has, verified or not.
+    token: Option<Box<str>>,
+}
+
+/// What a token is looked at for.
+enum Purpose {
+    /// To let the request through, and to tell the app who asks.
+    Access(Demands, RequestEdits),
+    /// To start a login by a link, unless it is not needed any more.
+    Start(Box<Start>),
+    /// To know who is logged in when a login ends.
+    Return(Box<Returned>),
+    /// To log in: it is the token that the provider has issued.
+    Login(Box<Returned>),
 }
 
 /// What a request on hold waits for.
 enum Stage {
     /// A document that may bring the key for this token.
-    Key(Box<Jws>, Endpoint),
+    Key(Purpose, Box<Jws>, Endpoint),
     /// The verdict on this token's signature by this key.
-    Signature(Box<Jws>, VerificationKey),
-    /// The provider's authorization endpoint, for a step-up with this reason.
-    StepUp(Reason),
+    Signature(Purpose, Box<Jws>, VerificationKey),
+    /// The provider's authorization endpoint, for a step-up to the app's own callback.
+    StepUp(Purpose, Result<Arc<VerifiedIdToken>, Reason>),
+    /// The provider's authorization endpoint, for a login that the gate completes.
+    Departure(Box<Departure>),
+    /// The answer to a pushed authorization request.
+    Pushed(Box<Departure>, Prepared),
+    /// The body of a form_post response.
+    Form,
+    /// The provider's metadata, at the end of a login.
+    Response(Box<Returned>),
+    /// The answer of the token endpoint.
+    Exchange(Box<Returned>),
+    /// The provider's end_session_endpoint.
+    Logout,
 }
 
 /// The gate. One per configuration and thread; it holds keys and verified tokens.
@@ -80,8 +128,16 @@ impl Gate {
     /// A gate that knows no keys yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let provider = Provider::new(&config.provider, config.asks_provider);
-        Self { provider, cache: TokenCache::new(), config }
+        let callback = config.callback.as_ref();
+        let services = [
+            (Service::Authorization, config.asks_provider),
+            (Service::Token, callback.is_some()),
+            (Service::PushedAuthorization, callback.is_some_and(|callback| callback.pushed_authorization)),
+            (Service::EndSession, callback.is_some_and(|callback| callback.logout_path.is_some())),
+        ];
+        let asked_for: Vec<Service> =
+            services.into_iter().filter(|(_, asked_for)| *asked_for).map(|(service, _)| service).collect();
+        Self { provider: Provider::new(&config.provider, &asked_for), cache: TokenCache::new(), config }
     }
 
     /// The configuration.
@@ -92,33 +148,90 @@ impl Gate {
 
     /// Decides a request, or says what that needs.
     pub fn begin(&mut self, request: &Request<'_>, env: Env<'_>) -> Step {
+        if let Some(route) = self.config.callback.as_ref().and_then(|callback| route(callback, request)) {
+            return self.begin_own(route, request, env);
+        }
+        let is_own_cookie = |name: &str| {
+            let is_attempts = Attempts::is_cookie(name);
+            is_attempts || self.own_cookie_names().is_some_and(|names| names.state_of(name).is_some())
+        };
+        let edits = match forward::scrub(request, &self.config.forward, &self.config.token, &is_own_cookie) {
+            Ok(edits) => edits,
+            Err(reason) => {
+                let context = RequestContext::of(request, false);
+                let answerer = Answerer { config: &self.config, context: &context, rules: &[], env };
+                return Step::Done(answerer.failure(Failure::of(reason)));
+            }
+        };
         let readings = self.config.rules.readings(request.path);
         let demands = self.config.rules.matching(request.authority, request.method, &readings);
-        if demands.enforced.is_none() && demands.reported.is_none() {
-            return Step::Done(Decision::not_protected());
+        let is_protected = demands.enforced.is_some() || demands.reported.is_some();
+        if !is_protected && self.config.forward.headers.is_empty() {
+            return Step::Done(Decision::not_protected(edits));
         }
-        let found = match readings.defect {
+        let found = match readings.defect.filter(|_| is_protected) {
             Some(defect) => Err(Reason::PathRejected(defect)),
-            None => find_token(request, &self.config.token.cookie, self.config.token.header.as_deref())
-                .and_then(|found| found.ok_or(Reason::TokenMissing)),
+            None => self.find_token(request).and_then(|found| found.ok_or(Reason::TokenMissing)),
         };
         let keys = self.provider.key_set(env.now);
         let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, keys, env.now));
         if let Some(verified) = &cached
             && let Ok(decision) = self.judge(&demands, Ok(verified), &Attempts::of(request), env.now)
         {
-            return Step::Done(decision);
+            return Step::Done(self.forwarded(decision, edits, Some(verified), env.now));
         }
-        let context = RequestContext::of(request, found.as_ref().is_ok_and(|found| found.in_header));
-        let inquiry = Inquiry { context, demands, since: env.now, asked: Asked::default() };
-        let token = match (cached, found) {
-            (Some(verified), _) => return self.conclude(inquiry, Ok(verified), env),
-            (None, Err(reason)) => return self.conclude(inquiry, Err(reason), env),
-            (None, Ok(Found { token, .. })) => token,
+        let mut inquiry = self.inquire(request, found.as_ref().is_ok_and(|found| found.in_header), env);
+        let purpose = Purpose::Access(demands, edits);
+        match (cached, found) {
+            (Some(verified), _) => self.conclude(inquiry, purpose, Ok(verified), env),
+            (None, Err(reason)) => self.conclude(inquiry, purpose, Err(reason), env),
+            (None, Ok(found)) => {
+                inquiry.token = Some(found.token.into());
+                self.look_at(inquiry, purpose, env)
+            }
+        }
+    }
+
+    /// What is known of a request so far.
+    fn inquire(&self, request: &Request<'_>, token_in_header: bool, env: Env<'_>) -> Inquiry {
+        let mut context = RequestContext::of(request, token_in_header);
+        if let Some(names) = self.own_cookie_names() {
+            context.cookies = own_cookies(request, names.token_cookie, &|name| names.state_of(name));
+        }
+        Inquiry { context, since: env.now, asked: Asked::default(), token: None }
+    }
+
+    fn own_cookie_names(&self) -> Option<OwnCookieNames<'_>> {
+        let callback = self.config.callback.as_ref()?;
+        Some(OwnCookieNames { callback, token_cookie: &self.config.token.cookie })
+    }
+
+    /// The token of a request; a sealed one is opened.
+    fn find_token(&self, request: &Request<'_>) -> Result<Option<Found>, Reason> {
+        let TokenConfig { cookie, header, max_bytes, .. } = &self.config.token;
+        let sealing = self.config.callback.as_ref().filter(|callback| callback.seal_token);
+        let open = |value: String| {
+            let Some(CallbackConfig { keys, .. }) = sealing else { return Ok(value) };
+            let sealed = Some(&value).filter(|value| value.len() <= sealed_len(*max_bytes));
+            let opened = sealed.and_then(|sealed| keys.open(SealPurpose::IdToken(cookie), sealed));
+            let text = opened.and_then(|token| String::from_utf8(token).ok());
+            text.ok_or(Reason::TokenMalformed("its cookie was not sealed with a key of this gate"))
         };
-        match Jws::parse(&token, self.config.token.max_bytes, &self.config.token.algorithms) {
-            Ok(jws) => self.find_key(inquiry, Box::new(jws), env),
-            Err(reason) => self.conclude(inquiry, Err(reason), env),
+        find_token(request, cookie, header.as_deref(), &open)
+    }
+
+    /// Looks at the token that the browser has, or has not.
+    fn look_at(&mut self, inquiry: Inquiry, purpose: Purpose, env: Env<'_>) -> Step {
+        let Some(token) = &inquiry.token else {
+            return self.conclude(inquiry, purpose, Err(Reason::TokenMissing), env);
+        };
+        let keys = self.provider.key_set(env.now);
+        if let Some(verified) = self.cache.get(token, keys, env.now) {
+            return self.conclude(inquiry, purpose, Ok(verified), env);
+        }
+        match Jws::parse(token, self.config.token.max_bytes, &self.config.token.algorithms) {
+            Ok(jws) => self.find_key(inquiry, purpose, Box::new(jws), env),
+            Err(reason) => self.conclude(inquiry, purpose, Err(reason), env),
         }
     }
 
@@ -126,23 +239,41 @@ impl Gate {
     pub fn resume(&mut self, pending: Pending, outcome: Outcome, env: Env<'_>) -> Step {
         let Pending { mut inquiry, stage } = pending;
         match stage {
-            Stage::Key(jws, endpoint) => {
+            Stage::Key(purpose, jws, endpoint) => {
                 self.take_in(&mut inquiry, endpoint, &outcome, env.now);
-                self.find_key(inquiry, jws, env)
+                self.find_key(inquiry, purpose, jws, env)
             }
-            Stage::StepUp(reason) => {
+            Stage::StepUp(purpose, token) => {
                 self.take_in(&mut inquiry, Endpoint::Metadata, &outcome, env.now);
-                self.conclude(inquiry, Err(reason), env)
+                self.conclude(inquiry, purpose, token, env)
             }
-            Stage::Signature(jws, key) => {
+            Stage::Departure(departure) => {
+                self.take_in(&mut inquiry, Endpoint::Metadata, &outcome, env.now);
+                self.depart(inquiry, departure, env)
+            }
+            Stage::Pushed(departure, prepared) => self.pushed(&inquiry, &departure, prepared, &outcome, env),
+            Stage::Form => match outcome {
+                Outcome::Body(form) => self.receive(inquiry, &form, true, env),
+                _ => self.fail_login(&inquiry, Reason::CallbackMalformed("its form did not come"), None, env),
+            },
+            Stage::Response(returned) => {
+                self.take_in(&mut inquiry, Endpoint::Metadata, &outcome, env.now);
+                self.check_response(inquiry, returned, env)
+            }
+            Stage::Exchange(returned) => self.exchanged(inquiry, returned, outcome, env),
+            Stage::Logout => {
+                self.take_in(&mut inquiry, Endpoint::Metadata, &outcome, env.now);
+                self.log_out(inquiry, env)
+            }
+            Stage::Signature(purpose, jws, key) => {
                 let token: Box<str> = jws.token().into();
                 let claims = match outcome {
                     Outcome::Verified(valid) => jws.verify_by_host(valid),
                     Outcome::Unsupported => jws.verify_in_software(&key),
-                    Outcome::Fetched(_) => Err(Reason::SignatureInvalid),
+                    Outcome::Fetched(_) | Outcome::Body(_) => Err(Reason::SignatureInvalid),
                 };
                 let verified = self.accept(&token, claims, key);
-                self.conclude(inquiry, verified, env)
+                self.conclude(inquiry, purpose, verified, env)
             }
         }
     }
@@ -170,19 +301,18 @@ impl Gate {
         self.provider.learn(endpoint, reply, now)
     }
 
-    fn find_key(&mut self, inquiry: Inquiry, jws: Box<Jws>, env: Env<'_>) -> Step {
+    fn find_key(&mut self, inquiry: Inquiry, purpose: Purpose, jws: Box<Jws>, env: Env<'_>) -> Step {
         if jws.algorithm() == Algorithm::Hs256 {
             return match self.config.client.secret.clone() {
-                Some(secret) => Self::verify(inquiry, jws, VerificationKey::ClientSecret(secret)),
-                None => self.conclude(inquiry, Err(Reason::KeyUnknown), env),
+                Some(secret) => Self::verify(inquiry, purpose, jws, VerificationKey::ClientSecret(secret)),
+                None => self.conclude(inquiry, purpose, Err(Reason::KeyUnknown), env),
             };
         }
         self.provider.follow_clock(env.now);
         let unusable = match self.provider.key(jws.algorithm(), jws.kid(), env.now, inquiry.asked) {
-            Lookup::Found(Ok(key)) => return Self::verify(inquiry, jws, VerificationKey::Public(key)),
-            // A rule that only reports never holds a request.
-            Lookup::Fetch(fetch) if inquiry.demands.enforced.is_some() => {
-                let stage = Stage::Key(jws, fetch.endpoint);
+            Lookup::Found(Ok(key)) => return Self::verify(inquiry, purpose, jws, VerificationKey::Public(key)),
+            Lookup::Fetch(fetch) if purpose.may_wait() => {
+                let stage = Stage::Key(purpose, jws, fetch.endpoint);
                 return Step::Fetch(fetch, Pending { inquiry, stage });
             }
             Lookup::Found(Err(())) => Reason::AlgorithmNotAllowed("its key is of another type or use"),
@@ -191,12 +321,12 @@ impl Gate {
             Lookup::Unknown => Reason::KeyUnknown,
             Lookup::Unavailable(retry_after) => Reason::KeysUnavailable { retry_after },
         };
-        self.conclude(inquiry, Err(unusable), env)
+        self.conclude(inquiry, purpose, Err(unusable), env)
     }
 
-    fn verify(inquiry: Inquiry, jws: Box<Jws>, key: VerificationKey) -> Step {
+    fn verify(inquiry: Inquiry, purpose: Purpose, jws: Box<Jws>, key: VerificationKey) -> Step {
         let check = jws.signature_check(&key);
-        Step::Verify(check, Pending { inquiry, stage: Stage::Signature(jws, key) })
+        Step::Verify(check, Pending { inquiry, stage: Stage::Signature(purpose, jws, key) })
     }
 
     fn accept(
@@ -213,15 +343,43 @@ impl Gate {
         Ok(verified)
     }
 
-    /// Everything is known about the token; what is left is what the rules ask for, and how to answer.
-    fn conclude(&mut self, inquiry: Inquiry, token: Result<Arc<VerifiedIdToken>, Reason>, env: Env<'_>) -> Step {
-        match self.judge(&inquiry.demands, token.as_deref(), &inquiry.context.attempts, env.now) {
-            Ok(decision) => Step::Done(decision),
-            Err((demand, reason)) => match self.step_up(&inquiry, &demand, reason.clone(), env) {
-                Ok(decision) => Step::Done(decision),
-                Err(fetch) => Step::Fetch(fetch, Pending { inquiry, stage: Stage::StepUp(reason) }),
-            },
+    /// Everything is known about the token; what is left is what it is looked at for.
+    fn conclude(
+        &mut self,
+        inquiry: Inquiry,
+        purpose: Purpose,
+        token: Result<Arc<VerifiedIdToken>, Reason>,
+        env: Env<'_>,
+    ) -> Step {
+        match purpose {
+            Purpose::Access(demands, edits) => {
+                match self.judge(&demands, token.as_deref(), &inquiry.context.attempts, env.now) {
+                    Ok(decision) => Step::Done(self.forwarded(decision, edits, token.as_deref().ok(), env.now)),
+                    Err((demand, reason)) => {
+                        self.step_up(inquiry, Purpose::Access(demands, edits), (&demand, reason), token, env)
+                    }
+                }
+            }
+            Purpose::Start(start) => self.start(inquiry, *start, token, env),
+            Purpose::Return(returned) => self.exchange(inquiry, returned, token, env),
+            Purpose::Login(returned) => self.arrive(inquiry, &returned, token, env),
         }
+    }
+
+    /// The request as the app is to see it.
+    fn forwarded(
+        &self,
+        mut decision: Decision,
+        mut edits: RequestEdits,
+        token: Option<&VerifiedIdToken>,
+        now: Timestamp,
+    ) -> Decision {
+        let leeway = self.config.token.leeway;
+        if let Some(token) = token.filter(|token| token.check_times(now, leeway).is_ok()) {
+            forward::identify(&mut edits, &self.config.forward, token);
+        }
+        decision.request = edits;
+        decision
     }
 
     /// The decision to forward, or what is asked for and why it is not met.
@@ -232,11 +390,7 @@ impl Gate {
         attempts: &Attempts,
         now: Timestamp,
     ) -> Result<Decision, (Arc<Demand>, Reason)> {
-        let evaluate = |demand: &Demand| {
-            let token = token.map_err(Clone::clone)?;
-            token.check_times(now, self.config.token.leeway)?;
-            demand.requirement.evaluate(token, now)
-        };
+        let evaluate = |demand: &Demand| self.evaluate(demand, token, now);
         if let Some(demand) = &demands.enforced {
             evaluate(demand).map_err(|reason| (demand.clone(), reason))?;
         }
@@ -244,22 +398,94 @@ impl Gate {
         Ok(match (unmet, demands.enforced.as_ref().or(demands.reported.as_ref())) {
             (Some((demand, reason)), _) => Decision::reported(demand, reason, &self.config.token),
             (None, Some(demand)) => Decision::satisfied(demand, &self.config, attempts),
-            (None, None) => Decision::not_protected(),
+            (None, None) => Decision::not_protected(RequestEdits::default()),
         })
     }
 
+    /// Whether a token proves what is asked for at this moment.
+    fn evaluate(
+        &self,
+        demand: &Demand,
+        token: Result<&VerifiedIdToken, &Reason>,
+        now: Timestamp,
+    ) -> Result<(), Reason> {
+        let token = token.map_err(Clone::clone)?;
+        token.check_times(now, self.config.token.leeway)?;
+        demand.requirement.evaluate(token, now)
+    }
+
     /// The answer to a request that is not satisfied, or the fetch that it needs.
-    fn step_up(&self, inquiry: &Inquiry, demand: &Demand, reason: Reason, env: Env<'_>) -> Result<Decision, Fetch> {
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, demand, env };
-        if !answerer.leads_to_provider(&reason) {
-            return Ok(answerer.answer(reason, ""));
+    fn step_up(
+        &self,
+        inquiry: Inquiry,
+        purpose: Purpose,
+        (demand, reason): (&Demand, Reason),
+        token: Result<Arc<VerifiedIdToken>, Reason>,
+        env: Env<'_>,
+    ) -> Step {
+        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        if matches!(reason, Reason::PathRejected(_) | Reason::KeysUnavailable { .. }) {
+            return Step::Done(answerer.failure(Failure::of(reason)));
         }
-        let retry_after = match self.provider.authorization_endpoint(env.now, inquiry.asked) {
-            Lookup::Found(endpoint) => return Ok(answerer.answer(reason, &endpoint)),
-            Lookup::Fetch(fetch) => return Err(fetch),
-            Lookup::Unavailable(retry_after) => retry_after,
-            Lookup::Unknown => self.config.provider.timeout,
+        let max_age = demand.requirement.max_age;
+        let location = match (&demand.step_up.login, &self.config.callback) {
+            (Some(login), _) => login.url(&demand.step_up, max_age, inquiry.context.return_to()),
+            (None, Some(callback)) if answerer.challenges(demand) => {
+                let url = self.start_url(callback, demand, &inquiry.context, env);
+                return Step::Done(answerer.challenge(demand, reason, url.as_deref()));
+            }
+            (None, Some(callback)) => {
+                let departure = self.departure(callback, &inquiry, (demand, reason), token.ok(), env);
+                return self.depart(inquiry, Box::new(departure), env);
+            }
+            (None, None) => match self.provider.endpoint(Service::Authorization, env.now, inquiry.asked) {
+                Lookup::Found(endpoint) => self.url_for_app(&endpoint, demand, &inquiry.context, env),
+                Lookup::Fetch(fetch) => {
+                    return Step::Fetch(fetch, Pending { inquiry, stage: Stage::StepUp(purpose, token) });
+                }
+                Lookup::Unavailable(retry_after) => {
+                    return Step::Done(answerer.failure(Failure::of(Reason::KeysUnavailable { retry_after })));
+                }
+                Lookup::Unknown => {
+                    let retry_after = self.config.provider.timeout;
+                    return Step::Done(answerer.failure(Failure::of(Reason::KeysUnavailable { retry_after })));
+                }
+            },
         };
-        Ok(answerer.answer(Reason::KeysUnavailable { retry_after }, ""))
+        if answerer.challenges(demand) {
+            return Step::Done(answerer.challenge(demand, reason, Some(&location)));
+        }
+        let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), env.now);
+        if attempts >= demand.step_up.max_attempts {
+            let failure = Failure { try_again: Some(inquiry.context.return_to()), ..Failure::of(reason.clone()) };
+            return Step::Done(answerer.give_up(demand, token.as_deref().ok(), (attempts, reason), failure));
+        }
+        Step::Done(answerer.step_up(demand, reason, attempts + 1, location, Vec::new()))
+    }
+
+    /// The authorize URL whose answer goes to the app.
+    fn url_for_app(&self, endpoint: &str, demand: &Demand, context: &RequestContext, env: Env<'_>) -> String {
+        let entropy = (env.entropy)();
+        let (for_state, for_nonce) = entropy.split_at(16);
+        let request = AuthorizationRequest {
+            client_id: &self.config.client.id,
+            redirect_uri: &self.config.client.redirect_uri,
+            step_up: &demand.step_up,
+            max_age: demand.requirement.max_age,
+            state: &state_for_app(for_state, context.return_path()),
+            nonce: &base64url_encode(for_nonce),
+            further: Vec::new(),
+        };
+        request.url(endpoint)
+    }
+}
+
+impl Purpose {
+    /// Whether a request waits for keys. A rule that only reports never holds one.
+    const fn may_wait(&self) -> bool {
+        match self {
+            Self::Access(demands, _) => demands.enforced.is_some(),
+            Self::Start(_) | Self::Return(_) | Self::Login(_) => true,
+        }
     }
 }

@@ -2,19 +2,25 @@
 
 use std::borrow::Cow;
 
-/// Header fields that a host can look up lazily. Names are lower case; values are bytes, in the order received.
+/// Header fields that a host can look up lazily. Values are bytes, in the order received.
 pub trait Fields {
+    /// Calls `visit` with each field's name and value, in order. False when the host cannot tell what fields there are.
+    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool;
+
     /// Calls `visit` with the value of each field of that name, in order.
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.each(&mut |field, value| {
+            if field.eq_ignore_ascii_case(name.as_bytes()) {
+                visit(value);
+            }
+        });
+    }
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for (field, value) in self {
-            if field.as_ref().eq_ignore_ascii_case(name) {
-                visit(value.as_ref());
-            }
-        }
+    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        self.iter().for_each(|(field, value)| visit(field.as_ref().as_bytes(), value.as_ref()));
+        true
     }
 }
 
@@ -45,6 +51,15 @@ impl Request<'_> {
     }
 }
 
+/// What a host changes in a request before it goes on to the app: first fields go, then others come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestEdits {
+    /// The names of fields to remove, each with all its values.
+    pub removed: Vec<Vec<u8>>,
+    /// Fields to add: name (lower case) and value.
+    pub added: Vec<(String, Vec<u8>)>,
+}
+
 /// An answer of the gate's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -70,19 +85,49 @@ impl Response {
 /// `application/x-www-form-urlencoded`).
 #[must_use]
 pub fn append_query(url: &str, parameters: &[(&str, &str)]) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(parameters);
     let separator = match url.split_once('?') {
         None => "?",
         Some((_, "")) => "",
         Some(_) => "&",
     };
-    format!("{url}{separator}{}", query.finish())
+    format!("{url}{separator}{}", form_encode(parameters))
+}
+
+/// Encodes parameters as `application/x-www-form-urlencoded` (WHATWG URL section 5.2).
+#[must_use]
+pub fn form_encode(parameters: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+}
+
+/// Decodes `application/x-www-form-urlencoded` (WHATWG URL section 5.1).
+#[must_use]
+pub fn form_decode(form: &[u8]) -> Vec<(String, String)> {
+    form_urlencoded::parse(form).into_owned().collect()
+}
+
+/// A path and query of the same origin: one leading slash and then neither slash nor backslash, which browsers take for
+/// another host, and nothing but visible ASCII (RFC 3986 section 4.2).
+#[must_use]
+pub fn is_local_path(target: &str) -> bool {
+    let plain = target.bytes().all(|byte| byte.is_ascii_graphic()) && !target.contains('#');
+    plain && target.strip_prefix('/').is_some_and(|rest| !rest.starts_with(['/', '\\']))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_local_path_leads_to_no_other_origin() {
+        for local in ["/", "/a?b=//c\\", "/a//b", "/?x=%5c"] {
+            assert!(is_local_path(local), "{local}");
+        }
+        for foreign in
+            ["", "a", "//evil", "/\\evil", "\\/evil", "https://evil/", "/a\tb", "/a\r\nb", "/a#b", "/\u{e9}", " /a"]
+        {
+            assert!(!is_local_path(foreign), "{foreign:?}");
+        }
+    }
 
     #[test]
     fn parameters_are_appended_to_any_query() {

@@ -2,9 +2,11 @@
 //! lacks stands in front.
 
 mod algorithm;
+mod assertion;
 mod jwk;
 mod jws;
 
 pub use algorithm::Algorithm;
+pub use assertion::AssertionKey;
 pub use jwk::{Key, KeySet, KeySetError, MAX_KEYS, MIN_RSA_BITS, MIN_RSA_EXPONENT};
 pub use jws::{Jws, MAX_KID_BYTES, SignatureCheck, SignedClaims, VerificationKey};

@@ -8,7 +8,7 @@
 //! ```text
 //! Gate::begin(Request, Env)            -> Step
 //! Gate::resume(Pending, Outcome, Env)  -> Step
-//! enum Step { Done(Decision), Fetch(Fetch, Pending), Verify(SignatureCheck, Pending) }
+//! enum Step { Done(Decision), Fetch(Fetch, Pending), Verify(SignatureCheck, Pending), Body(BodyRequest, Pending) }
 //! ```
 //!
 //! The target triple chooses the host: `wasm32-wasip1` builds the Envoy module.
@@ -30,12 +30,14 @@
 #![cfg_attr(test, allow(clippy::string_slice, reason = "a test may panic"))]
 
 pub mod config;
+pub mod flow;
 pub mod http;
 pub mod jose;
 pub mod oidc;
 pub mod path;
 pub mod provider;
 pub mod reason;
+pub mod seal;
 pub mod secret;
 pub mod time;
 pub mod wire;
@@ -46,9 +48,11 @@ mod claims;
 mod cookie;
 mod encoding;
 mod env;
+mod forward;
 mod gate;
 mod policy;
 mod rules;
+mod template;
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 mod host;
@@ -57,7 +61,7 @@ pub use answer::{Decision, DecisionKind};
 pub use claims::VerifiedIdToken;
 pub use config::{Config, ConfigErrors};
 pub use env::Env;
-pub use gate::{Gate, Outcome, Pending, Step};
+pub use gate::{BodyRequest, Gate, Outcome, Pending, Step};
 pub use jose::SignatureCheck;
 pub use reason::Reason;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::claims::VerifiedIdToken;
@@ -12,7 +13,8 @@ use crate::time::Timestamp;
 pub const MULTI_FACTOR: &str = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
 
 /// What one or several rules ask for. Everything in it must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Requirement {
     /// Conditions on `amr` (RFC 8176).
     pub amr: Vec<AmrCondition>,
@@ -25,7 +27,7 @@ pub struct Requirement {
 }
 
 /// A condition on the values in `amr`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AmrCondition {
     /// At least one of the values is there.
     AnyOf(Vec<String>),
@@ -34,7 +36,8 @@ pub enum AmrCondition {
 }
 
 /// A condition on `acr`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AcrCondition {
     /// The values that satisfy it.
     pub accepted: Vec<String>,
@@ -43,7 +46,8 @@ pub struct AcrCondition {
 }
 
 /// A condition on any other claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClaimCondition {
     /// The claim's name, taken literally.
     pub claim: String,
@@ -52,7 +56,7 @@ pub struct ClaimCondition {
 }
 
 /// What a claim's value must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClaimTest {
     /// The claim is this value.
     Equals(Value),
@@ -97,7 +101,9 @@ impl Requirement {
         self.amr.iter().try_for_each(|condition| condition.evaluate(token.amr()))?;
         self.acr.iter().try_for_each(|condition| condition.evaluate(token.acr()))?;
         if let Some(max_age) = self.max_age {
+            // Whole seconds, as providers count: they would find the same login still fresh, and the redirects would go round.
             let age = now.since(token.auth_time().ok_or(Reason::AuthTimeMissing)?);
+            let age = Duration::from_secs(age.as_secs());
             if age > max_age {
                 return Err(Reason::AuthTooOld { age, max_age });
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::config::{KeySource, ProviderConfig};
 use crate::encoding::parse_json;
 use crate::jose::{Algorithm, Key, KeySet};
+use crate::secret::Secret;
 use crate::time::Timestamp;
 use metadata::Metadata;
 use source::Source;
@@ -21,6 +22,9 @@ pub const MAX_METADATA_BYTES: usize = 256 * 1024;
 
 /// The largest key set, in bytes.
 pub const MAX_KEY_SET_BYTES: usize = 512 * 1024;
+
+/// The longest answer to a POST, in bytes: an ID Token, and access and refresh tokens that nobody looks at.
+pub const MAX_POST_REPLY_BYTES: usize = 256 * 1024;
 
 /// How many unknown key IDs are remembered.
 pub const MAX_UNKNOWN_KIDS: usize = 256;
@@ -36,6 +40,10 @@ pub enum Endpoint {
     Metadata,
     /// `jwks_uri`.
     Keys,
+    /// The token endpoint (RFC 6749 section 3.2).
+    Token,
+    /// The pushed authorization request endpoint (RFC 9126).
+    PushedAuthorization,
 }
 
 impl Endpoint {
@@ -45,17 +53,38 @@ impl Endpoint {
         match self {
             Self::Metadata => "metadata",
             Self::Keys => "keys",
+            Self::Token => "token",
+            Self::PushedAuthorization => "pushed_authorization",
         }
+    }
+
+    /// Whether one fetch serves everybody. Any other is one request's alone: it is made once, never shared and never
+    /// made again.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Metadata | Self::Keys)
     }
 }
 
-/// A GET request that the gate wants made. Hosts make one request for all that ask for the same URL at a time.
+/// What a POST carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// `application/x-www-form-urlencoded`.
+    pub body: Secret,
+    /// The value of the `authorization` header field.
+    pub authorization: Option<Secret>,
+}
+
+/// A request that the gate wants made: a GET, or a POST of a form. Hosts make one request for all that ask for the same
+/// URL at a time, where the endpoint is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// What it is for.
     pub endpoint: Endpoint,
     /// An absolute URL, https or loopback.
     pub url: String,
+    /// What to POST; a GET without it.
+    pub form: Option<Form>,
     /// How long it may take.
     pub timeout: Duration,
     /// How long its body may be.
@@ -74,7 +103,7 @@ pub struct Reply {
     pub at: Timestamp,
     /// When the last fetch for an unknown key ID ended, on any worker.
     pub unknown_kid_at: Option<Timestamp>,
-    /// The body of a 200, or what went wrong.
+    /// The body of a 200 (of a 201 where a POST created something), or what went wrong.
     pub result: Result<Arc<[u8]>, FetchFailure>,
 }
 
@@ -91,6 +120,8 @@ pub enum FetchFailure {
     TooLarge,
     /// A status other than 200.
     Status(u16),
+    /// An OAuth error (RFC 6749 section 5.2), by its code.
+    OAuth(&'static str),
     /// Another worker's attempt failed.
     Elsewhere,
 }
@@ -103,6 +134,7 @@ impl fmt::Display for FetchFailure {
             Self::Reset => f.write_str("reset"),
             Self::TooLarge => f.write_str("too_large"),
             Self::Status(status) => write!(f, "status_{status}"),
+            Self::OAuth(code) => f.write_str(code),
             Self::Elsewhere => f.write_str("elsewhere"),
         }
     }
@@ -112,9 +144,14 @@ impl Reply {
     /// An HTTP answer to a fetch.
     #[must_use]
     pub fn from_http(fetch: &Fetch, at: Timestamp, status: u16, body: Vec<u8>) -> Self {
+        let created = status == 201 && fetch.endpoint == Endpoint::PushedAuthorization;
         let result = match status {
-            200 if body.len() <= fetch.max_bytes => Ok(body.into()),
-            200 => Err(FetchFailure::TooLarge),
+            _ if body.len() > fetch.max_bytes => Err(FetchFailure::TooLarge),
+            200 => Ok(body.into()),
+            201 if created => Ok(body.into()),
+            400 | 401 if !fetch.endpoint.is_shared() => {
+                Err(oauth_error(&body).map_or(FetchFailure::Status(status), FetchFailure::OAuth))
+            }
             other => Err(FetchFailure::Status(other)),
         };
         Self { at, unknown_kid_at: fetch.for_unknown_kid.then_some(at), result }
@@ -125,6 +162,24 @@ impl Reply {
     pub fn failed(fetch: &Fetch, at: Timestamp, failure: FetchFailure) -> Self {
         Self { at, unknown_kid_at: fetch.for_unknown_kid.then_some(at), result: Err(failure) }
     }
+}
+
+/// The error codes of token endpoints that are told on (RFC 6749 section 5.2, RFC 9126 section 2.3).
+const OAUTH_ERRORS: [&str; 8] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_request_object",
+    "access_denied",
+];
+
+fn oauth_error(body: &[u8]) -> Option<&'static str> {
+    let document = parse_json(body).ok()?;
+    let code = document.get("error")?.as_str()?;
+    OAUTH_ERRORS.into_iter().find(|known| *known == code)
 }
 
 /// Why a reply is of no use. What was known before stays.
@@ -169,13 +224,15 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn note(&mut self, endpoint: Endpoint) {
-        *self.of(endpoint) = true;
+        if endpoint.is_shared() {
+            *self.of(endpoint) = true;
+        }
     }
 
     fn of(&mut self, endpoint: Endpoint) -> &mut bool {
         match endpoint {
-            Endpoint::Metadata => &mut self.metadata,
             Endpoint::Keys => &mut self.keys,
+            _ => &mut self.metadata,
         }
     }
 }
@@ -192,6 +249,26 @@ pub(crate) enum Lookup<T> {
     Unavailable(Duration),
 }
 
+/// An endpoint of the provider that a request leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Authorization,
+    Token,
+    EndSession,
+    PushedAuthorization,
+}
+
+impl Service {
+    fn configured(self, config: &ProviderConfig) -> Option<&str> {
+        match self {
+            Self::Authorization => config.authorization_endpoint.as_deref(),
+            Self::Token => config.token_endpoint.as_deref(),
+            Self::EndSession => config.end_session_endpoint.as_deref(),
+            Self::PushedAuthorization => None,
+        }
+    }
+}
+
 pub(crate) struct Provider {
     config: ProviderConfig,
     metadata: Option<Source<Metadata>>,
@@ -200,11 +277,11 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    /// `asks_provider`: whether any step-up leads to the provider's authorization endpoint.
-    pub fn new(config: &ProviderConfig, asks_provider: bool) -> Self {
+    /// `services`: the endpoints that will be asked for.
+    pub fn new(config: &ProviderConfig, services: &[Service]) -> Self {
         let fetched = !matches!(config.keys, KeySource::Inline(_));
         let discovers_keys = matches!(config.keys, KeySource::Discovered);
-        let discovers_endpoint = fetched && asks_provider && config.authorization_endpoint.is_none();
+        let discovers_endpoint = fetched && services.iter().any(|service| service.configured(config).is_none());
         Self {
             metadata: (discovers_keys || discovers_endpoint).then(Source::default),
             keys: matches!(config.keys, KeySource::Discovered | KeySource::Url(_)).then(Source::default),
@@ -221,13 +298,23 @@ impl Provider {
         }
     }
 
-    pub fn authorization_endpoint(&self, now: Timestamp, mut asked: Asked) -> Lookup<String> {
-        if let Some(endpoint) = &self.config.authorization_endpoint {
-            return Lookup::Found(endpoint.clone());
+    /// An endpoint of the provider. `Unknown`: it has none.
+    pub fn endpoint(&self, service: Service, now: Timestamp, mut asked: Asked) -> Lookup<String> {
+        if let Some(endpoint) = service.configured(&self.config) {
+            return Lookup::Found(endpoint.to_owned());
         }
-        let known = self.metadata.as_ref().and_then(|source| source.value(now, self.config.max_stale));
-        match known {
-            Some(metadata) => Lookup::Found(metadata.authorization_endpoint.clone()),
+        let Some(source) = &self.metadata else { return Lookup::Unknown };
+        match source.value(now, self.config.max_stale) {
+            Some(metadata) => metadata.endpoint(service).map_or(Lookup::Unknown, |url| Lookup::Found(url.to_owned())),
+            None => self.fetch_or_give_up(Endpoint::Metadata, now, &mut asked),
+        }
+    }
+
+    /// Whether every authorization response names its issuer (RFC 9207 section 3). Without metadata nobody has said so.
+    pub fn names_issuer_in_responses(&self, now: Timestamp, mut asked: Asked) -> Lookup<bool> {
+        let Some(source) = &self.metadata else { return Lookup::Found(false) };
+        match source.value(now, self.config.max_stale) {
+            Some(metadata) => Lookup::Found(metadata.names_issuer_in_responses),
             None => self.fetch_or_give_up(Endpoint::Metadata, now, &mut asked),
         }
     }
@@ -290,6 +377,7 @@ impl Provider {
         match endpoint {
             Endpoint::Metadata => self.metadata.as_ref().map(|source| source.next_attempt(refresh)),
             Endpoint::Keys => self.keys.as_ref().map(|source| source.next_attempt(refresh)),
+            Endpoint::Token | Endpoint::PushedAuthorization => None,
         }
         .unwrap_or_default()
     }
@@ -309,18 +397,17 @@ impl Provider {
                 };
                 (url, MAX_KEY_SET_BYTES, self.keys.as_ref()?.attempted_at())
             }
+            Endpoint::Token | Endpoint::PushedAuthorization => return None,
         };
         let timeout = self.config.timeout;
-        Some(Fetch { endpoint, url, timeout, max_bytes, newer_than, for_unknown_kid: false })
+        Some(Fetch { endpoint, url, form: None, timeout, max_bytes, newer_than, for_unknown_kid: false })
     }
 
     /// What the background should fetch now.
     pub fn due(&mut self, now: Timestamp) -> Vec<Fetch> {
         self.follow_clock(now);
-        let due = [Endpoint::Metadata, Endpoint::Keys].into_iter().filter(|endpoint| match endpoint {
-            Endpoint::Metadata => self.metadata.is_some(),
-            Endpoint::Keys => self.keys.is_some(),
-        });
+        let sources = [(Endpoint::Metadata, self.metadata.is_some()), (Endpoint::Keys, self.keys.is_some())];
+        let due = sources.into_iter().filter(|(_, is_fetched)| *is_fetched).map(|(endpoint, _)| endpoint);
         due.filter(|endpoint| self.next_attempt(*endpoint) <= now)
             .filter_map(|endpoint| self.fetch(endpoint, now))
             .collect()
@@ -352,6 +439,7 @@ impl Provider {
                 let Some(source) = &mut self.keys else { return Ok(()) };
                 source.take(at, || parse_key_set(body?))
             }
+            Endpoint::Token | Endpoint::PushedAuthorization => body.map(drop),
         }
     }
 }

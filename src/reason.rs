@@ -5,6 +5,19 @@ use std::time::Duration;
 
 use crate::time::DisplayDuration;
 
+/// Why the code brought no ID Token (OpenID Connect Core section 3.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeFault {
+    /// The token endpoint refused the code itself: it was used, has expired, or is another client's.
+    CodeRefused,
+    /// It answered with another OAuth error (RFC 6749 section 5.2).
+    Refused(&'static str),
+    /// There was no answer, or none of use.
+    Unavailable(&'static str),
+    /// It answered with something else than RFC 6749 section 5.1 and OpenID Connect ask for.
+    Malformed(&'static str),
+}
+
 /// The finding that decided a request. [`Reason::code`] is stable; the text of `Display` is for people.
 ///
 /// No variant carries a token, a claim's value or anything else that belongs to a person.
@@ -73,6 +86,38 @@ pub enum Reason {
         /// Why the last token did not do.
         because: Box<Reason>,
     },
+    /// The provider says that it cannot prove what was asked for (OpenID Connect Core Unmet Authentication Requirements 1.0).
+    StepUpUnmet,
+    /// What the rules ask for together does not fit into a cookie.
+    StepUpTooLong,
+    /// The header fields cannot be read, so that identity fields could not be removed for certain.
+    HeadersRejected,
+    /// The person, or the provider, has said no (`access_denied`, RFC 6749 section 4.1.2.1).
+    AuthorizationDenied,
+    /// The provider would have to ask the person, and was told not to (OpenID Connect Core section 3.1.2.6).
+    LoginRequired,
+    /// The provider answered the authorization request with another error.
+    ProviderError(&'static str),
+    /// The callback's parameters are not an authorization response.
+    CallbackMalformed(&'static str),
+    /// The callback does not belong to a login that this browser has begun, or it is over.
+    TransactionMissing,
+    /// The login took too long.
+    TransactionExpired,
+    /// The authorization response comes from another issuer (RFC 9207).
+    ResponseIssuerMismatch,
+    /// The authorization request could not be pushed (RFC 9126).
+    PushedAuthorizationFailed,
+    /// The code brought no ID Token.
+    TokenExchangeFailed(ExchangeFault),
+    /// The new token was made for another login.
+    NonceMismatch,
+    /// The new token is of another person than the one who is logged in.
+    SubjectMismatch,
+    /// The login is complete.
+    LoginCompleted,
+    /// The person has logged out.
+    LoggedOut,
 }
 
 /// What makes a path unreadable.
@@ -92,7 +137,7 @@ pub enum PathDefect {
 
 impl Reason {
     /// Every code, in the order of the decision table.
-    pub const CODES: [&'static str; 21] = [
+    pub const CODES: [&'static str; 36] = [
         "not_protected",
         "path_rejected",
         "token_missing",
@@ -113,6 +158,21 @@ impl Reason {
         "claim_insufficient",
         "keys_unavailable",
         "step_up_failed",
+        "step_up_too_long",
+        "headers_rejected",
+        "authorization_denied",
+        "login_required",
+        "provider_error",
+        "callback_malformed",
+        "transaction_missing",
+        "transaction_expired",
+        "response_issuer_mismatch",
+        "pushed_authorization_failed",
+        "token_exchange_failed",
+        "nonce_mismatch",
+        "subject_mismatch",
+        "login_completed",
+        "logged_out",
         "satisfied",
     ];
 
@@ -140,7 +200,22 @@ impl Reason {
             Self::AuthTooOld { .. } => "auth_too_old",
             Self::ClaimInsufficient { .. } => "claim_insufficient",
             Self::KeysUnavailable { .. } => "keys_unavailable",
-            Self::StepUpFailed { .. } => "step_up_failed",
+            Self::StepUpFailed { .. } | Self::StepUpUnmet => "step_up_failed",
+            Self::StepUpTooLong => "step_up_too_long",
+            Self::HeadersRejected => "headers_rejected",
+            Self::AuthorizationDenied => "authorization_denied",
+            Self::LoginRequired => "login_required",
+            Self::ProviderError(_) => "provider_error",
+            Self::CallbackMalformed(_) => "callback_malformed",
+            Self::TransactionMissing => "transaction_missing",
+            Self::TransactionExpired => "transaction_expired",
+            Self::ResponseIssuerMismatch => "response_issuer_mismatch",
+            Self::PushedAuthorizationFailed => "pushed_authorization_failed",
+            Self::TokenExchangeFailed(_) => "token_exchange_failed",
+            Self::NonceMismatch => "nonce_mismatch",
+            Self::SubjectMismatch => "subject_mismatch",
+            Self::LoginCompleted => "login_completed",
+            Self::LoggedOut => "logged_out",
         }
     }
 
@@ -191,6 +266,39 @@ impl fmt::Display for Reason {
             Self::StepUpFailed { attempts, because } => {
                 write!(f, "{attempts} attempts brought no sufficient login: {because}")
             }
+            Self::StepUpUnmet => f.write_str("the identity provider cannot prove what the rule asks for"),
+            Self::StepUpTooLong => f.write_str("what the rules ask for together does not fit into a cookie"),
+            Self::HeadersRejected => f.write_str("the request's header fields cannot be read"),
+            Self::AuthorizationDenied => f.write_str("the login was cancelled, or the identity provider refused it"),
+            Self::LoginRequired => f.write_str("the identity provider needs the person to log in"),
+            Self::ProviderError(error) => write!(f, "the identity provider answered with an error: {error}"),
+            Self::CallbackMalformed(what) => write!(f, "the identity provider's answer cannot be read: {what}"),
+            Self::TransactionMissing => {
+                f.write_str("this is no answer to a login that this browser has begun, or that login is over")
+            }
+            Self::TransactionExpired => f.write_str("the login took too long"),
+            Self::ResponseIssuerMismatch => f.write_str("the answer comes from another identity provider"),
+            Self::PushedAuthorizationFailed => {
+                f.write_str("the identity provider did not take the authorization request")
+            }
+            Self::TokenExchangeFailed(fault) => write!(f, "the code brought no ID Token: {fault}"),
+            Self::NonceMismatch => f.write_str("the new ID Token was made for another login (`nonce`)"),
+            Self::SubjectMismatch => f.write_str("the new ID Token is of another person than the one who is logged in"),
+            Self::LoginCompleted => f.write_str("the login is complete"),
+            Self::LoggedOut => f.write_str("the person has logged out"),
+        }
+    }
+}
+
+impl fmt::Display for ExchangeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CodeRefused => {
+                f.write_str("the identity provider refused it, since it was used before or has expired")
+            }
+            Self::Refused(error) => write!(f, "the token endpoint answered `{error}`"),
+            Self::Unavailable(what) => write!(f, "the token endpoint gave no answer ({what})"),
+            Self::Malformed(what) => write!(f, "the token endpoint's answer cannot be used: {what}"),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encoding::base64url_encode;
@@ -27,7 +28,8 @@ pub struct Rule {
 }
 
 /// What one rule asks for, or several together, and how to answer when it is not met.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Demand {
     /// The names of the rules, for logs and metrics, in the document's order.
     pub rules: Vec<Arc<str>>,
@@ -81,7 +83,7 @@ fn united_acr_values(rules: &[&Rule]) -> Vec<String> {
 }
 
 /// How a step-up is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AnswerMode {
     /// 302 to a browser's navigation, 401 to anything else.
     #[default]
@@ -232,7 +234,8 @@ fn method_matches(methods: Option<&[String]>, method: &[u8]) -> bool {
 
 /// The host of an authority, lower case, without port and trailing dot. `None` for anything that is not plainly a
 /// host name or an IP literal.
-fn readable_host(authority: &[u8]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn readable_host(authority: &[u8]) -> Option<Vec<u8>> {
     let host = if authority.first() == Some(&b'[') {
         let end = authority.iter().position(|&byte| byte == b']')?;
         let (host, port) = authority.split_at_checked(end + 1)?;

@@ -26,6 +26,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Whole seconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
     /// This point moved into the future; the far end of time instead of an overflow.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

@@ -158,6 +158,7 @@ mod tests {
         Fetch {
             endpoint: Endpoint::Keys,
             url: "https://idp/keys".into(),
+            form: None,
             timeout: Duration::from_secs(5),
             max_bytes: 1000,
             newer_than: Timestamp::from_secs(newer_than),

@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up: a module imports only from those before it, or from its own row.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["time", "encoding", "secret"],
     &["reason", "env"],
-    &["http", "path"],
+    &["http", "path", "seal", "template"],
     &["cookie", "jose"],
     &["claims"],
     &["policy", "oidc"],
     &["rules"],
     &["config"],
-    &["provider", "cache", "answer"],
+    &["provider", "cache", "answer", "forward"],
+    &["flow"],
     &["gate", "wire"],
     &["host"],
 ];

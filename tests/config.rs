@@ -152,8 +152,6 @@ fn each_wrong_value_has_its_place_and_what_is_accepted() {
             json!({ "max_attempts": 0 }),
             "step_up.max_attempts: must be a whole number from 1 to 100, got `0`",
         ),
-        ("/callback", json!({}), "callback: not supported yet"),
-        ("/forward", json!({}), "forward: not supported yet"),
         ("/rules", json!([]), "rules: must be a list with at least one rule, got an empty list"),
         (
             "/rules",

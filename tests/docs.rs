@@ -204,6 +204,7 @@ impl Asker {
                 Step::Done(decision) => return decision,
                 Step::Verify(_, pending) => gate.resume(pending, Outcome::Unsupported, env),
                 Step::Fetch(fetch, _) => panic!("a fetch of {}", fetch.url),
+                Step::Body(..) => panic!("a body is asked for"),
             };
         }
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cookie::cookie_value;
-use crate::http::Request;
+use http::Uri;
+
+use crate::cookie::{OwnCookies, cookie_value};
+use crate::http::{Request, is_local_path};
 use crate::time::Timestamp;
 
 /// The cookie that counts step-ups in a row, for a `redirect_uri` on plain http (loopback) …
@@ -24,14 +26,17 @@ pub enum RequestKind {
 }
 
 /// What an answer needs to know of the request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RequestContext {
     /// Who asks.
     pub kind: RequestKind,
-    /// The path and query to come back to; `/` where the request's own cannot be.
-    pub return_to: String,
+    /// The request's own path and query, where a browser can be sent to them again.
+    own_path: Option<String>,
+    referer: Option<String>,
     /// What the attempts cookie says.
     pub attempts: Attempts,
+    /// The cookies of a flow that the gate completes itself.
+    pub cookies: OwnCookies,
     /// Whether the person set out for this page just now, so that no step-up came before.
     sets_out: bool,
 }
@@ -42,15 +47,33 @@ impl RequestContext {
     pub fn of(request: &Request<'_>, token_in_header: bool) -> Self {
         Self {
             kind: kind_of(request, token_in_header),
-            return_to: return_to(request).unwrap_or_else(|| "/".to_owned()),
+            own_path: repeatable_path(request),
+            referer: request.first("referer"),
             attempts: Attempts::of(request),
+            cookies: OwnCookies::default(),
             sets_out: sets_out(request),
         }
     }
 
+    /// The path and query to come back to: the request's own, else `/`.
+    pub fn return_to(&self) -> &str {
+        self.own_path.as_deref().unwrap_or("/")
+    }
+
     /// The path to come back to, without query.
     pub fn return_path(&self) -> Option<&str> {
-        self.return_to.split('?').next()
+        self.return_to().split('?').next()
+    }
+
+    /// The page to come back to, for who knows the app's origin. A request that a browser cannot repeat, or that a script
+    /// made, came from a page, which its `Referer` names: that is where the person was.
+    pub fn page(&self, origin: &str) -> String {
+        let referer = || self.referer.as_deref().and_then(|url| local_part(url, origin));
+        let page = match self.kind {
+            RequestKind::Navigation => self.own_path.clone().or_else(referer),
+            RequestKind::Other | RequestKind::Grpc => referer().or_else(|| self.own_path.clone()),
+        };
+        page.unwrap_or_else(|| "/".to_owned())
     }
 
     /// How many step-ups for these rules came before this one.
@@ -80,6 +103,11 @@ impl Attempts {
     pub fn of(request: &Request<'_>) -> Self {
         let secure = cookie_value(request, SECURE_ATTEMPTS_COOKIE);
         Self(secure.or_else(|| cookie_value(request, ATTEMPTS_COOKIE)))
+    }
+
+    /// Whether a cookie is the one that counts.
+    pub fn is_cookie(name: &str) -> bool {
+        matches!(name, ATTEMPTS_COOKIE | SECURE_ATTEMPTS_COOKIE)
     }
 
     /// The count for these rules and the time of the last step-up, if there is one.
@@ -137,15 +165,19 @@ fn sets_out(request: &Request<'_>) -> bool {
     site == "none" || site == "same-origin" && by_person
 }
 
-/// The request's own path and query, where a browser can be sent to them: a GET or HEAD, one leading slash and then
-/// neither slash nor backslash, no control characters.
-fn return_to(request: &Request<'_>) -> Option<String> {
+/// The request's own path and query, where a browser can be sent to them.
+fn repeatable_path(request: &Request<'_>) -> Option<String> {
     let repeatable = [b"GET".as_slice(), b"HEAD"].contains(&request.method);
     let target = std::str::from_utf8(request.path).ok().filter(|_| repeatable)?;
-    let rest = target.strip_prefix('/')?;
-    let safe =
-        !rest.starts_with(['/', '\\']) && target.bytes().all(|byte| byte.is_ascii_graphic()) && !target.contains('#');
-    safe.then(|| target.to_owned())
+    is_local_path(target).then(|| target.to_owned())
+}
+
+/// The path and query of a URL of this origin.
+fn local_part(url: &str, origin: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    let own = format!("{}://{}", uri.scheme_str()?, uri.authority()?.as_str().to_ascii_lowercase());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    (own == origin && is_local_path(path)).then(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -182,11 +214,27 @@ mod tests {
 
     #[test]
     fn the_way_back_is_a_path_of_the_same_origin() {
-        assert_eq!(context("GET", "/a?b=c", &[]).return_to, "/a?b=c");
+        assert_eq!(context("GET", "/a?b=c", &[]).return_to(), "/a?b=c");
         assert_eq!(context("GET", "/a?b=c", &[]).return_path(), Some("/a"));
-        assert_eq!(context("POST", "/a", &[]).return_to, "/");
+        assert_eq!(context("POST", "/a", &[]).return_to(), "/");
         for unsafe_path in ["//evil", "/\\evil", "http://evil/", "", "*", "/a\tb", "/a#b", "/\u{e9}"] {
-            assert_eq!(context("GET", unsafe_path, &[]).return_to, "/", "{unsafe_path:?}");
+            assert_eq!(context("GET", unsafe_path, &[]).return_to(), "/", "{unsafe_path:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_repeated_leads_back_to_its_page() {
+        let page = |method: &str, fields: &[(&str, &str)]| context(method, "/a?b", fields).page("https://app");
+        assert_eq!(page("GET", &[("referer", "https://app/from")]), "/a?b");
+        assert_eq!(page("POST", &[("referer", "https://app/from?x=y")]), "/from?x=y");
+        assert_eq!(page("POST", &[]), "/");
+        let script = ("sec-fetch-mode", "cors");
+        assert_eq!(page("GET", &[script, ("referer", "https://APP/from")]), "/from");
+        assert_eq!(page("GET", &[script]), "/a?b");
+        for foreign in
+            ["https://evil/from", "http://app/from", "https://app:8443/", "https://app@evil/", "https://app//evil", "x"]
+        {
+            assert_eq!(page("POST", &[("referer", foreign)]), "/", "{foreign}");
         }
     }
 

@@ -1,68 +1,91 @@
 //! The pages that a person sees when neither the app nor the provider answers.
 
-use crate::reason::Reason;
+use crate::reason::{ExchangeFault, Reason};
+use crate::template::Template;
 
-/// The title of a status.
-pub const fn title(status: u16) -> &'static str {
-    match status {
-        400 => "This address cannot be read",
-        401 => "A stronger login is needed",
-        403 => "Your login was not sufficient",
-        _ => "The login service does not answer",
-    }
-}
+/// The built-in page.
+const PAGE: &str = include_str!("page.html");
 
-const fn advice(status: u16) -> &'static str {
-    match status {
-        400 => "Check the address for typing errors, or start from the home page.",
-        403 => {
-            "You were asked to log in again, but what came back still does not prove what this page needs. Close this window and try \
-                again later, or tell the people who run this site what is written below."
+/// What a page says above the fold: its title, and what a person can do.
+pub fn words(reason: &Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::PathRejected(_) => {
+            ("This address cannot be read", "Check the address for typing errors, or start from the home page.")
         }
-        _ => "This page needs it to check your login. Please try again in a moment.",
+        Reason::HeadersRejected => ("This request cannot be read", "It has more header fields than can be looked at."),
+        Reason::KeysUnavailable { .. } => (
+            "The login service does not answer",
+            "This page needs it to check your login. Please try again in a moment.",
+        ),
+        Reason::PushedAuthorizationFailed
+        | Reason::ProviderError(_)
+        | Reason::TokenExchangeFailed(
+            ExchangeFault::Unavailable(_) | ExchangeFault::Refused(_) | ExchangeFault::Malformed(_),
+        ) => (
+            "The login service has a problem",
+            "Your login could not be completed, and nothing has changed. Please try again in a moment.",
+        ),
+        Reason::StepUpFailed { .. } | Reason::StepUpUnmet => (
+            "Your login was not sufficient",
+            "You were asked to log in again, but what came back still does not prove what this page needs. Try again \
+             later, or tell the people who run this site what is written below.",
+        ),
+        Reason::StepUpTooLong => {
+            ("This page asks for too much", "The people who run this site can help: tell them what is written below.")
+        }
+        Reason::AuthorizationDenied => (
+            "The login was cancelled",
+            "Nothing has changed. The page that you wanted stays closed until you confirm that it is you.",
+        ),
+        Reason::LoginRequired => ("You need to log in", "The login service wants to hear from you first."),
+        Reason::TransactionMissing
+        | Reason::TransactionExpired
+        | Reason::TokenExchangeFailed(ExchangeFault::CodeRefused) => (
+            "This login is over",
+            "It was completed already, took too long, or was begun in another browser. If you are not logged in, go \
+             back to the page that you wanted.",
+        ),
+        Reason::SubjectMismatch => (
+            "You logged in as somebody else",
+            "The login that you confirmed belongs to another account than the one you were using. Nothing has \
+             changed. Log out first to change accounts.",
+        ),
+        _ => ("The login could not be completed", "Nothing has changed. You can start again."),
     }
 }
 
-/// The header fields of a page.
-pub fn headers() -> [(&'static str, String); 4] {
+/// The header fields of a page. A page of one's own may bring its own pictures and styles from the same origin.
+pub fn headers(own: bool) -> [(&'static str, String); 4] {
+    let policy = match own {
+        true => {
+            "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
+             base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        }
+        false => "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    };
     [
         ("content-type", "text/html; charset=utf-8".to_owned()),
-        ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'".to_owned()),
+        ("content-security-policy", policy.to_owned()),
         ("x-content-type-options", "nosniff".to_owned()),
         ("referrer-policy", "no-referrer".to_owned()),
     ]
 }
 
-/// Renders a page.
-pub fn render(status: u16, reason: &Reason) -> String {
-    let (title, advice) = (title(status), advice(status));
-    let (detail, code) = (escape(&reason.to_string()), reason.code());
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head>\
-         <body><main><h1>{title}</h1><p>{advice}</p><p class=\"detail\">{detail}<br><code>{code}</code></p></main></body></html>\n"
-    )
-}
-
-const STYLE: &str = ":root{color-scheme:light dark;font:16px/1.6 system-ui,sans-serif}\
-body{margin:0;min-height:100vh;display:grid;place-items:center;background:light-dark(#f4f5f7,#14161a);\
-color:light-dark(#1c2027,#e6e8ec)}main{max-width:32rem;margin:1.5rem;padding:2rem 2.25rem;border-radius:14px;\
-background:light-dark(#fff,#1e2128);box-shadow:0 1px 3px #0003}h1{font-size:1.4rem;margin:0 0 .75rem}p{margin:.75rem 0}\
-.detail{font-size:.875rem;color:light-dark(#5b6472,#9aa3b2);border-top:1px solid light-dark(#e3e6eb,#333842);padding-top:.75rem}";
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(character),
-        }
+/// Renders a page, the built-in one unless there is another. The link is its address and its text.
+pub fn render(own: Option<&Template>, reason: &Reason, detail: &str, link: (&str, &str)) -> String {
+    let (title, message) = words(reason);
+    let values = [
+        ("title", title),
+        ("message", message),
+        ("detail", detail),
+        ("reason", reason.code()),
+        ("link_url", link.0),
+        ("link_text", link.1),
+    ];
+    match own {
+        Some(template) => template.render(&values),
+        None => Template::parse(PAGE).map(|template| template.render(&values)).unwrap_or_default(),
     }
-    escaped
 }
 
 #[cfg(test)]
@@ -72,7 +95,7 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_escaped() {
         let reason = Reason::ClaimInsufficient { claim: "<script>\"'&".into() };
-        let page = render(403, &reason);
+        let page = render(None, &reason, &reason.to_string(), ("/", "Home page"));
         assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;"));
         assert!(!page.contains("<script>"));
     }

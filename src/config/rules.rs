@@ -27,6 +27,8 @@ pub(super) struct Decoded {
     pub rules: Rules,
     pub all_have_login_url: bool,
     pub login_urls: Vec<LoginUrl>,
+    /// How long what each rule asks of the provider is as JSON, with the rule's place.
+    pub demand_bytes: Vec<(String, usize)>,
 }
 
 /// A login route that a rule leads to, and a host that the rule is for.
@@ -54,6 +56,7 @@ pub(super) fn decode(root: &Object<'_>, errors: &mut ConfigErrors) -> Option<Dec
     }
     let mut rules = Rules::new(case_insensitive);
     let mut login_urls = Vec::new();
+    let mut demand_bytes = Vec::new();
     let mut all_have_login_url = true;
     let mut names: Vec<&str> = Vec::new();
     for item in &items {
@@ -67,6 +70,10 @@ pub(super) fn decode(root: &Object<'_>, errors: &mut ConfigErrors) -> Option<Dec
         let Some((rule, hosts, paths)) = decode_rule(&object, &defaults, &levels, case_insensitive, errors) else {
             continue;
         };
+        if rule.demand.step_up.login.is_none() {
+            let bytes = serde_json::to_vec(&*rule.demand).map_or(usize::MAX, |json| json.len());
+            demand_bytes.push((item.path.clone(), bytes));
+        }
         all_have_login_url &= rule.demand.step_up.login.is_some();
         if let Some(login) = &rule.demand.step_up.login {
             let own = object.get("step_up").and_then(|node| node.value.get("login_url").map(|_| node.path));
@@ -81,7 +88,7 @@ pub(super) fn decode(root: &Object<'_>, errors: &mut ConfigErrors) -> Option<Dec
         }
         rules.insert(rule, &hosts, &paths);
     }
-    Some(Decoded { rules, all_have_login_url, login_urls })
+    Some(Decoded { rules, all_have_login_url, login_urls, demand_bytes })
 }
 
 /// A host that the pattern matches.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::encoding::base64url_encode;
@@ -31,7 +32,8 @@ pub const RESERVED_PARAMETERS: [&str; 15] = [
 const MAX_RETURN_PATH: usize = 1024;
 
 /// How to ask for what one or several rules require.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StepUp {
     /// `acr_values`, in order of preference.
     pub acr_values: Vec<String>,
@@ -41,7 +43,8 @@ pub struct StepUp {
     pub claims: Map<String, Value>,
     /// Further parameters.
     pub params: Vec<(String, String)>,
-    /// The app's own login route, instead of the provider.
+    /// The app's own login route, instead of the provider. The gate completes no such flow, so it seals none.
+    #[serde(skip)]
     pub login: Option<LoginRoute>,
     /// How many step-ups may fail in a row.
     pub max_attempts: u32,
@@ -87,8 +90,6 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
 /// All that an authentication request is made of.
 #[derive(Debug)]
 pub struct AuthorizationRequest<'a> {
-    /// The provider's authorization endpoint.
-    pub endpoint: &'a str,
     /// `client_id`.
     pub client_id: &'a str,
     /// `redirect_uri`.
@@ -97,37 +98,58 @@ pub struct AuthorizationRequest<'a> {
     pub step_up: &'a StepUp,
     /// `max_age`, in whole seconds.
     pub max_age: Option<Duration>,
-    /// The path to come back to, for an app that owns its callback.
-    pub return_path: Option<&'a str>,
-    /// 32 fresh random bytes: half of them for `state`, half for `nonce`.
-    pub entropy: &'a [u8; 32],
+    /// `state`.
+    pub state: &'a str,
+    /// `nonce`.
+    pub nonce: &'a str,
+    /// What the flow that the gate completes itself adds: PKCE, `response_mode`, a hint.
+    pub further: Vec<(&'a str, String)>,
 }
 
 impl AuthorizationRequest<'_> {
-    /// The URL to send the browser to.
-    ///
-    /// `state` is 22 random characters, and, where there is a path to come back to, a dot and that path in
-    /// base64url. It is not sealed: who reads it must treat the path as anybody's.
+    /// The parameters, each once.
     #[must_use]
-    pub fn url(&self) -> String {
-        let (for_state, for_nonce) = self.entropy.split_at(16);
-        let mut state = base64url_encode(for_state);
-        if let Some(path) = self.return_path.filter(|path| path.len() <= MAX_RETURN_PATH) {
-            state = format!("{state}.{}", base64url_encode(path.as_bytes()));
-        }
-        let nonce = base64url_encode(for_nonce);
-        let scope = self.step_up.scope.join(" ");
+    pub fn parameters(&self) -> Vec<(&str, String)> {
         let mut parameters = vec![
-            ("response_type", "code"),
-            ("client_id", self.client_id),
-            ("redirect_uri", self.redirect_uri),
-            ("scope", &scope),
-            ("state", &state),
-            ("nonce", &nonce),
+            ("response_type", "code".to_owned()),
+            ("client_id", self.client_id.to_owned()),
+            ("redirect_uri", self.redirect_uri.to_owned()),
+            ("scope", self.step_up.scope.join(" ")),
+            ("state", self.state.to_owned()),
+            ("nonce", self.nonce.to_owned()),
         ];
-        let requested = self.step_up.requested(self.max_age);
-        parameters.extend(requested.iter().map(|(name, value)| (*name, value.as_str())));
-        append_query(self.endpoint, &parameters)
+        parameters.extend(self.step_up.requested(self.max_age));
+        for (name, value) in &self.further {
+            // What the configuration names itself stands.
+            if parameters.iter().all(|(known, _)| known != name) {
+                parameters.push((name, value.clone()));
+            }
+        }
+        parameters
+    }
+
+    /// The URL to send the browser to.
+    #[must_use]
+    pub fn url(&self, endpoint: &str) -> String {
+        let parameters = self.parameters();
+        append_query(endpoint, &as_strs(&parameters))
+    }
+}
+
+/// Parameters by reference.
+#[must_use]
+pub fn as_strs<'a>(parameters: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
+    parameters.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+/// `state` for an app that owns its callback: 22 random characters, and, where there is a path to come back to, a dot and
+/// that path in base64url. It is not sealed: who reads it must treat the path as anybody's.
+#[must_use]
+pub fn state_for_app(random: &[u8], return_path: Option<&str>) -> String {
+    let random = base64url_encode(random);
+    match return_path.filter(|path| path.len() <= MAX_RETURN_PATH) {
+        Some(path) => format!("{random}.{}", base64url_encode(path.as_bytes())),
+        None => random,
     }
 }
 
@@ -152,7 +174,7 @@ impl LoginRoute {
     #[must_use]
     pub fn url(&self, step_up: &StepUp, max_age: Option<Duration>, return_to: &str) -> String {
         let requested = step_up.requested(max_age);
-        let mut parameters: Vec<(&str, &str)> = requested.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut parameters = as_strs(&requested);
         parameters.extend(self.return_to_param.as_deref().map(|name| (name, return_to)));
         if parameters.is_empty() {
             return self.url.clone();
@@ -198,20 +220,24 @@ mod tests {
 
     #[test]
     fn state_carries_a_path_of_bounded_length() {
-        let url = |path: &str| {
-            let step_up = StepUp::default();
-            let request = AuthorizationRequest {
-                endpoint: "https://idp/authorize",
-                client_id: "c",
-                redirect_uri: "https://app/callback",
-                step_up: &step_up,
-                max_age: None,
-                return_path: Some(path),
-                entropy: &[7; 32],
-            };
-            request.url()
+        assert_eq!(state_for_app(&[7; 16], Some("/salary")), "BwcHBwcHBwcHBwcHBwcHBw.L3NhbGFyeQ");
+        assert_eq!(state_for_app(&[7; 16], Some(&"/".repeat(MAX_RETURN_PATH + 1))), "BwcHBwcHBwcHBwcHBwcHBw");
+    }
+
+    #[test]
+    fn what_the_configuration_names_comes_once() {
+        let step_up = StepUp { params: vec![("login_hint".into(), "ada".into())], ..StepUp::default() };
+        let request = AuthorizationRequest {
+            client_id: "c",
+            redirect_uri: "https://app/callback",
+            step_up: &step_up,
+            max_age: None,
+            state: "s",
+            nonce: "n",
+            further: vec![("login_hint", "bob".into()), ("code_challenge", "x".into())],
         };
-        assert!(url("/salary").contains("&state=BwcHBwcHBwcHBwcHBwcHBw.L3NhbGFyeQ&nonce=BwcHBwcHBwcHBwcHBwcHBw"));
-        assert!(url(&"/".repeat(MAX_RETURN_PATH + 1)).contains("&state=BwcHBwcHBwcHBwcHBwcHBw&"));
+        let url = request.url("https://idp/authorize?tenant=1");
+        assert!(url.starts_with("https://idp/authorize?tenant=1&response_type=code&client_id=c&"));
+        assert!(url.ends_with("&state=s&nonce=n&login_hint=ada&code_challenge=x"), "{url}");
     }
 }

@@ -2,13 +2,20 @@
 
 use serde_json::Value;
 
-use super::Fault;
+use super::{Fault, Service};
 use crate::config::endpoint_url;
 use crate::encoding::parse_json_object;
 
 pub struct Metadata {
-    pub authorization_endpoint: String,
+    authorization_endpoint: String,
     pub jwks_uri: String,
+    token_endpoint: Option<String>,
+    /// OpenID Connect RP-Initiated Logout section 2.1.
+    end_session_endpoint: Option<String>,
+    /// RFC 9126 section 5.
+    pushed_authorization_request_endpoint: Option<String>,
+    /// `authorization_response_iss_parameter_supported` (RFC 9207 section 3).
+    pub names_issuer_in_responses: bool,
 }
 
 impl Metadata {
@@ -24,10 +31,27 @@ impl Metadata {
             let secure = |url: &String| url.starts_with("https:") || issuer.starts_with("http:");
             url.filter(secure).ok_or(Fault::Malformed(problem))
         };
+        // One that cannot be used is none.
+        let optional = |name: &str| endpoint(name, "").ok();
+        let names_issuer = document.get("authorization_response_iss_parameter_supported");
         Ok(Self {
             authorization_endpoint: endpoint("authorization_endpoint", "no usable `authorization_endpoint`")?,
             jwks_uri: endpoint("jwks_uri", "no usable `jwks_uri`")?,
+            token_endpoint: optional("token_endpoint"),
+            end_session_endpoint: optional("end_session_endpoint"),
+            pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
+            names_issuer_in_responses: names_issuer == Some(&Value::Bool(true)),
         })
+    }
+
+    /// The address of an endpoint, where the provider has it.
+    pub fn endpoint(&self, service: Service) -> Option<&str> {
+        match service {
+            Service::Authorization => Some(&self.authorization_endpoint),
+            Service::Token => self.token_endpoint.as_deref(),
+            Service::EndSession => self.end_session_endpoint.as_deref(),
+            Service::PushedAuthorization => self.pushed_authorization_request_endpoint.as_deref(),
+        }
     }
 }
 

@@ -1,225 +1,25 @@
-// The demo, whole: provider, app and Envoy with the gate, by an HTTP client, in a browser, and as `make demo` runs it.
+// The demo: provider, an app without a login, and Envoy with the gate; by an HTTP client, in a browser, and as
+// `make demo` runs it. SCREENSHOTS=folder keeps a picture of every page there.
 
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
 import { createServer } from "node:net";
-import { after, before, describe, mock, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import path from "node:path";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
 
-import { decodeJwt, decodeProtectedHeader } from "jose";
-import { chromium } from "playwright-core";
-
-import { startApp } from "../../demo/app.mjs";
 import { MULTI_FACTOR } from "../../demo/interaction.mjs";
-import { PORTS, isFree } from "../../demo/ports.mjs";
-import { DEMO_USER, startProvider } from "../../demo/provider.mjs";
 import { startDemo } from "../../demo/stack.mjs";
 import { Browser } from "./demo-client.mjs";
+import {
+  PATIENCE, ROOT, ada, assertFree, chromiumMissing, complaintsOf, demoPorts, launchChromium, runDemo, wrongCode,
+} from "./demo-support.mjs";
+import { eventually } from "./support/wait.mjs";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const CHROMIUM_ARGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-];
-const PATIENCE = 30_000;
-
-const ada = { username: "ada", password: "lovelace" };
-
-describe("the provider and the app, without a gate", () => {
-  let provider;
-  let app;
-  let portal;
-
-  before(async () => {
-    const [port] = await freePorts(1);
-    portal = `http://127.0.0.1:${port}`;
-    const mallory = { username: "mallory", password: "malice", name: "Mallory" };
-    provider = await startProvider({ port: 0, redirectUri: `${portal}/callback`, users: [DEMO_USER, mallory] });
-    app = await startApp({ port, issuer: provider.issuer, publicUrl: portal });
-  });
-  after(async () => {
-    await app?.close();
-    await provider?.close();
-  });
-
-  const tokenOf = (browser) => decodeJwt(browser.cookie(portal, "id_token"));
-
-  async function signedIn(user = ada) {
-    const browser = new Browser();
-    const page = await browser.submit(await browser.open(`${portal}/news`), "/password", user);
-    assert.equal(page.url, `${portal}/news`);
-    return browser;
-  }
-
-  /** What the gate would redirect to. */
-  function stepUpUrl(path, changes = {}) {
-    const state = `${"s".repeat(22)}.${Buffer.from(path).toString("base64url")}`;
-    return `${provider.issuer}/auth?${new URLSearchParams({
-      response_type: "code", client_id: "stepgate-demo", redirect_uri: `${portal}/callback`, scope: "openid",
-      state, nonce: "n".repeat(22), acr_values: MULTI_FACTOR, ...changes,
-    })}`;
-  }
-
-  /** Steps up and stops at the callback's URL. */
-  async function callbackOf(browser, path, username = "ada") {
-    const page = await browser.open(stepUpUrl(path));
-    const done = await browser.submit(page, "/code", { code: provider.totp(username) }, { follow: false });
-    const { location } = await browser.open(done.location, { follow: false });
-    assert.ok(location.startsWith(`${portal}/callback?`));
-    return location;
-  }
-
-  test("a password alone gives a token without amr and acr", async () => {
-    const browser = await signedIn();
-    const claims = tokenOf(browser);
-    assert.equal(claims.sub, "ada");
-    assert.equal(claims.amr, undefined);
-    assert.equal(claims.acr, undefined);
-    assert.equal(typeof claims.auth_time, "number");
-  });
-
-  test("a code gives amr and acr, and the page it was asked for", async () => {
-    const browser = await signedIn();
-    const asked = await browser.open(stepUpUrl("/salary/2026"));
-    const page = await browser.submit(asked, "/code", { code: provider.totp() });
-    assert.equal(page.url, `${portal}/salary/2026`);
-    assert.match(page.text, /Payslips 2026/);
-    assert.deepEqual(tokenOf(browser).amr, ["pwd", "otp", "mfa"]);
-    assert.equal(tokenOf(browser).acr, MULTI_FACTOR);
-  });
-
-  test("a wrong password is said to be wrong", async () => {
-    const browser = new Browser();
-    const page = await browser.submit(await browser.open(`${portal}/`), "/password", { ...ada, password: "babbage" });
-    assert.equal(page.status, 422);
-    assert.match(alertOf(page), /do not match.*4 attempts left/);
-  });
-
-  test("the fifth wrong code ends the sign-in", async () => {
-    const browser = await signedIn();
-    let page = await browser.open(stepUpUrl("/salary"));
-    for (const left of ["4 attempts", "3 attempts", "2 attempts", "One attempt"]) {
-      page = await browser.submit(page, "/code", { code: wrongCode(provider) });
-      assert.equal(page.status, 422);
-      assert.match(alertOf(page), new RegExp(`not right.*${left} left`));
-    }
-    page = await browser.submit(page, "/code", { code: wrongCode(provider) });
-    assert.equal(page.status, 403);
-    assert.match(page.url, /\/callback\?error=access_denied/);
-    assert.match(page.text, /That page stays closed/);
-    assert.equal(tokenOf(browser).amr, undefined);
-  });
-
-  test("to cancel is to be denied", async () => {
-    const browser = await signedIn();
-    const page = await browser.submit(await browser.open(stepUpUrl("/salary")), "/cancel");
-    assert.equal(page.status, 403);
-    assert.match(page.url, /error=access_denied/);
-  });
-
-  test("max_age asks for the password again, and for the code as well where it is asked for", async () => {
-    const browser = await signedIn();
-    mock.timers.enable({ apis: ["Date"], now: Date.now() + 60_000 });
-    try {
-      let page = await browser.open(stepUpUrl("/salary", { max_age: "30" }));
-      page = await browser.submit(page, "/password", ada);
-      page = await browser.submit(page, "/code", { code: provider.totp() });
-      assert.equal(page.url, `${portal}/salary`);
-      assert.equal(tokenOf(browser).auth_time, Math.floor(Date.now() / 1000));
-
-      mock.timers.tick(60_000);
-      page = await browser.open(`${portal}/login?max_age=30&return_to=/news`);
-      page = await browser.submit(page, "/password", ada);
-      assert.equal(page.url, `${portal}/news`);
-      assert.equal(tokenOf(browser).amr, undefined);
-    } finally {
-      mock.timers.reset();
-    }
-  });
-
-  test("another person's code on a forged link does not change who is signed in", async () => {
-    const forged = await callbackOf(await signedIn({ username: "mallory", password: "malice" }), "/salary", "mallory");
-    const victim = await signedIn();
-    const token = victim.cookie(portal, "id_token");
-    const answer = await victim.open(forged, { follow: false });
-    const target = new URL(answer.location, portal);
-    assert.equal(target.pathname, "/login");
-    assert.deepEqual(Object.fromEntries(target.searchParams), { return_to: "/salary", acr_values: MULTI_FACTOR });
-    assert.ok(victim.cookie(portal, "id_token") === token, "the token is the victim's own");
-  });
-
-  test("a code on a link signs in nobody who was not", async () => {
-    const forged = await callbackOf(await signedIn(), "/salary");
-    const victim = new Browser();
-    const answer = await victim.open(forged, { follow: false });
-    assert.match(answer.location, /^\/login\?return_to=%2Fsalary/);
-    assert.equal(victim.cookie(portal, "id_token"), undefined);
-  });
-
-  test("without a session, the step-up ends in the app's own login, and there", async () => {
-    const browser = new Browser();
-    let page = await browser.submit(await browser.open(stepUpUrl("/salary")), "/password", ada);
-    page = await browser.submit(page, "/code", { code: provider.totp() });
-    assert.equal(page.url, `${portal}/salary`);
-    assert.deepEqual(tokenOf(browser).amr, ["pwd", "otp", "mfa"]);
-  });
-
-  test("a code is good for one use", async () => {
-    const browser = await signedIn();
-    const callback = await callbackOf(browser, "/salary");
-    assert.equal((await browser.open(callback)).url, `${portal}/salary`);
-    assert.equal((await browser.open(callback)).status, 400);
-  });
-
-  for (const path of ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nset-cookie: x=y", "/\u0000", ""]) {
-    test(`the way back stays on the portal: ${JSON.stringify(path)}`, async () => {
-      const browser = await signedIn();
-      const answer = await browser.open(await callbackOf(browser, path), { follow: false });
-      assert.equal(answer.location, "/");
-
-      const login = await browser.open(`${portal}/login?${new URLSearchParams({ return_to: path })}`);
-      assert.equal(login.url, `${portal}/`);
-    });
-  }
-
-  test("signing out of the portal and of the provider", async () => {
-    const browser = await signedIn();
-    const page = await browser.submit(await browser.open(`${portal}/news`), "/logout");
-    assert.equal(browser.cookie(portal, "id_token"), undefined);
-    assert.match(page.text, /Sign out of Acme ID too\?/);
-    assert.match((await browser.submit(page, "/confirm", { logout: "yes" })).text, /name="password"/);
-  });
-
-  test("another site cannot sign anybody out", async () => {
-    const browser = await signedIn();
-    const page = await browser.open(`${portal}/news`);
-    await browser.submit(page, "/logout", {}, { headers: { origin: "https://evil.example" } });
-    assert.equal(tokenOf(browser).sub, "ada");
-  });
-
-  test("after a rotation the new key signs and the old one still verifies", async () => {
-    const browser = await signedIn();
-    const old = decodeProtectedHeader(browser.cookie(portal, "id_token")).kid;
-    await provider.rotateKeys();
-    const { keys } = await (await fetch(`${provider.issuer}/jwks`)).json();
-    assert.equal(keys.length, 2);
-    assert.equal(keys[1].kid, old);
-
-    mock.timers.enable({ apis: ["Date"], now: Date.now() + 60_000 }); // the app fetches keys again only after a while
-    try {
-      assert.equal((await browser.open(`${portal}/news`)).url, `${portal}/news`, "the old token is still good");
-      const page = await browser.submit(await browser.open(stepUpUrl("/salary")), "/code", { code: provider.totp() });
-      assert.equal(page.url, `${portal}/salary`, "the session survives the rotation");
-      assert.equal(decodeProtectedHeader(browser.cookie(portal, "id_token")).kid, keys[0].kid);
-    } finally {
-      mock.timers.reset();
-    }
-  });
-});
+const { SCREENSHOTS } = process.env;
+const MAX_AGE_SECONDS = 5;
 
 describe("the demo", () => {
   let demo;
@@ -232,135 +32,327 @@ describe("the demo", () => {
       envoy: process.env.ENVOY,
       wasm: process.env.STEPGATE_WASM,
       ports: await demoPorts(),
-      onRequest: (request) => seenByApp.push(request.path),
+      adjustGate: ({ rules }) => {
+        rules.find(({ name }) => name === "bank-account").require.max_age = `${MAX_AGE_SECONDS}s`;
+      },
+      onRequest: (request) => seenByApp.push(request),
       onAccess: (entry) => accessLog.push(entry),
     });
     portal = demo.publicUrl;
   });
   after(() => demo?.stop());
 
-  const salaryRequests = () => seenByApp.filter((path) => path.startsWith("/salary")).length;
-
   test("envoy.yaml is valid as it is", async () => {
     const validate = ["--mode", "validate", "--config-path", "envoy/envoy.yaml", "--log-level", "error"];
-    await promisify(execFile)(process.env.ENVOY, validate, { cwd: ROOT });
+    const env = { ...process.env, STEPGATE_CLIENT_SECRET: "secret", STEPGATE_KEY: randomBytes(32).toString("base64") };
+    await promisify(execFile)(process.env.ENVOY, validate, { cwd: ROOT, env });
   });
 
   test("without a token, the gate answers with the provider's authorize URL", async () => {
-    const answer = await new Browser().open(`${portal}/salary/2026?month=6`, { follow: false });
-    assert.equal(answer.status, 302);
-    assert.equal(answer.headers["cache-control"], "no-store");
-    const location = new URL(answer.location);
-    assert.equal(location.origin + location.pathname, `${demo.provider.issuer}/auth`);
-    const { state, nonce, ...rest } = Object.fromEntries(location.searchParams);
-    assert.deepEqual(rest, {
+    const asked = async (target) => {
+      const answer = await new Browser().open(portal + target, { follow: false });
+      assert.equal(answer.status, 302);
+      assert.equal(answer.headers["cache-control"], "no-store");
+      const location = new URL(answer.location);
+      assert.equal(location.origin + location.pathname, `${demo.provider.issuer}/auth`);
+      const { state, nonce, code_challenge: challenge, ...rest } = Object.fromEntries(location.searchParams);
+      for (const random of [state, nonce, challenge]) assert.ok(random.length >= 22);
+      return rest;
+    };
+    const login = {
       response_type: "code",
       client_id: "stepgate-demo",
       redirect_uri: `${portal}/callback`,
       scope: "openid",
-      acr_values: MULTI_FACTOR,
+      code_challenge_method: "S256",
+    };
+    assert.deepEqual(await asked("/news"), login);
+    assert.deepEqual(await asked("/salary/2026?month=6"), { ...login, acr_values: MULTI_FACTOR });
+    assert.deepEqual(await asked("/salary/bank-account"), {
+      ...login, acr_values: MULTI_FACTOR, max_age: String(MAX_AGE_SECONDS),
     });
-    assert.equal(Buffer.from(state.split(".")[1], "base64url").toString(), "/salary/2026");
-    assert.ok(nonce.length >= 16);
-    assert.equal(salaryRequests(), 0, "the app has seen nothing");
+    assert.deepEqual(seenByApp, [], "the app has seen nothing");
   });
 
-  test("password, then news; code, then salary", async () => {
+  test("the script is public, and nothing else is", async () => {
+    const statusOf = async (target) => (await fetch(portal + target, { headers: { accept: "application/json" } })).status;
+    assert.equal(await statusOf("/portal.js"), 200);
+    for (const target of ["/", "/portal.js/", "/salary/payslips.json", "/style.css"]) {
+      assert.equal(await statusOf(target), 401, target);
+    }
+  });
+
+  test("the app learns the user from the gate alone, and sees no token", async () => {
     const browser = new Browser();
-    let page = await browser.submit(await browser.open(`${portal}/news`), "/password", ada);
-    assert.equal(page.status, 200);
-    assert.match(page.text, /<h1>News<\/h1>/);
+    const page = await browser.submit(await browser.open(`${portal}/news`), "/password", ada);
+    assert.equal(page.url, `${portal}/news`);
+    assert.match(page.text, /Signed in as ada/);
 
-    page = await browser.open(`${portal}/salary`);
-    assert.match(page.text, /One-time code/);
-    page = await browser.submit(page, "/code", { code: wrongCode(demo.provider) });
-    assert.match(alertOf(page), /That code is not right/);
-    assert.equal(salaryRequests(), 0, "the app has seen nothing");
-
-    page = await browser.submit(page, "/code", { code: demo.provider.totp() });
-    assert.equal(page.status, 200);
-    assert.equal(page.url, `${portal}/salary`);
-    assert.match(page.text, /<h1>Salary<\/h1>/);
-    assert.equal(salaryRequests(), 1);
-
-    page = await browser.open(`${portal}/salary/2026`);
-    assert.match(page.text, /Payslips 2026/);
-  });
-
-  test("straight to salary: password, code, salary", async () => {
-    const browser = new Browser();
-    let page = await browser.submit(await browser.open(`${portal}/salary`), "/password", ada);
-    page = await browser.submit(page, "/code", { code: demo.provider.totp() });
-    assert.equal(page.url, `${portal}/salary`);
-    assert.match(page.text, /<h1>Salary<\/h1>/);
-  });
-
-  test("an API client is told what is missing", async () => {
-    const answer = await fetch(`${portal}/salary`, { headers: { accept: "application/json" }, redirect: "manual" });
-    assert.equal(answer.status, 401);
-    assert.match(answer.headers.get("www-authenticate"), /^Bearer /);
+    await browser.open(`${portal}/?forged`, { headers: { "x-user-id": "mallory" } });
+    const { headers } = seenByApp.find((request) => request.path === "/?forged");
+    assert.equal(headers["x-user-id"], "ada");
+    assert.doesNotMatch(JSON.stringify(seenByApp), /eyJ/);
+    await fetch(`${portal}/portal.js`, { headers: { "x-user-id": "mallory" } });
+    assert.equal(seenByApp.at(-1).headers["x-user-id"], undefined);
   });
 
   test("decisions are in the access log and, with tags, in the counters", async () => {
     const browser = new Browser();
-    await browser.submit(await browser.open(`${portal}/news`), "/password", ada);
+    await browser.submit(await browser.open(`${portal}/news?decisions`), "/password", ada);
     await browser.open(`${portal}/salary`, { follow: false });
-    await until(() => accessLog.some(({ path, status, stepgate }) => (
-      path === "/salary" && status === 302 && stepgate?.includes("amr_missing")
-    )));
-    await until(() => accessLog.some(({ path }) => path === "/callback"));
-    assert.ok(accessLog.every(({ path }) => !path.includes("?")), "no query, so no authorization code");
+    const logged = (target, status, reason) => accessLog.some((entry) => (
+      entry.path === target && entry.status === status && entry.stepgate === reason
+    ));
+    await eventually(PATIENCE, "all decisions are in the access log", () => (
+      logged("/news", 302, "token_missing") && logged("/callback", 302, "login_completed")
+      && logged("/news", 200, "satisfied") && logged("/salary", 302, "amr_missing")
+    ));
+    assert.ok(accessLog.every((entry) => !entry.path.includes("?")), "no query, so no authorization code");
 
     const counters = await (await fetch(`${demo.adminUrl}/stats/prometheus?filter=stepgate_`)).text();
-    assert.match(counters, /^stepgate_decisions\{decision="redirect",reason="amr_missing"\} [1-9]/m);
+    assert.match(counters, /^stepgate_decisions\{decision="redirect",reason="token_missing"\} [1-9]/m);
     assert.match(counters, /^stepgate_decisions\{decision="forward",reason="satisfied"\} [1-9]/m);
-    assert.match(counters, /^stepgate_signatures\{by="host",algorithm="RS256"\} [1-9]/m);
     assert.match(counters, /^stepgate_fetches\{endpoint="keys",result="ok"\} [1-9]/m);
   });
 
-  test("in Chromium", { skip: chromiumMissing() }, async (t) => {
-    const chromiumBrowser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGS });
-    t.after(() => chromiumBrowser.close());
-    const page = await chromiumBrowser.newPage();
-    const complaints = [];
-    page.on("console", (message) => /Content Security Policy/.test(message.text()) && complaints.push(message.text()));
-    page.on("pageerror", (error) => complaints.push(error.message));
-    const amr = () => page.locator("dt", { hasText: /^amr$/ }).locator("xpath=following-sibling::dd").innerText();
+  describe("in Chromium", { skip: chromiumMissing() }, () => {
+    let chromium;
+    let context;
+    let complaints;
 
-    await page.goto(`${portal}/news`);
-    await page.getByLabel("User name").fill("ada");
-    await page.getByLabel("Password").fill("lovelace");
-    await page.getByRole("button", { name: "Continue" }).click();
-    await page.waitForURL(`${portal}/news`);
-    assert.equal(await amr(), "absent: password only");
+    before(async () => {
+      chromium = await launchChromium();
+    });
+    after(() => chromium?.close());
 
-    await page.getByRole("link", { name: "Salary" }).first().click();
-    await page.getByLabel("One-time code").fill(wrongCode(demo.provider));
-    await page.getByRole("button", { name: "Confirm" }).click();
-    assert.match(await page.getByRole("alert").innerText(), /That code is not right/);
-    await page.getByLabel("One-time code").fill(demo.provider.totp());
-    await page.getByRole("button", { name: "Confirm" }).click();
-    await page.waitForURL(`${portal}/salary`);
-    assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "Salary");
-    assert.match(await amr(), /mfa/);
+    beforeEach(async () => {
+      context = await chromium.newContext();
+      context.setDefaultTimeout(PATIENCE);
+      complaints = complaintsOf(context);
+    });
+    afterEach(async () => {
+      await context.close();
+      assert.deepEqual(complaints, []);
+    });
 
-    await page.getByRole("button", { name: "Sign out" }).click();
-    await page.getByRole("button", { name: "Yes, sign out" }).click();
-    await page.getByLabel("User name").waitFor();
-    await page.goto(`${portal}/salary`);
-    await page.getByRole("button", { name: "Cancel" }).click();
-    await page.getByRole("heading", { name: "That page stays closed" }).waitFor();
-    assert.deepEqual(complaints, []);
+    const heading = (page) => page.getByRole("heading", { level: 1 }).innerText();
+    const tokenCookie = async () => (await context.cookies(portal)).find(({ name }) => name === "id_token");
+    const openings = (target) => seenByApp.filter((request) => request.path === target).length;
+
+    async function picture(page, name) {
+      if (SCREENSHOTS) await page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`), fullPage: true });
+    }
+
+    async function givePassword(page) {
+      await page.getByLabel("User name").fill(ada.username);
+      await page.getByLabel("Password").fill(ada.password);
+      await page.getByRole("button", { name: "Continue" }).click();
+    }
+
+    async function giveCode(page, code = demo.provider.totp()) {
+      await page.getByLabel("One-time code").fill(code);
+      await page.getByRole("button", { name: "Confirm" }).click();
+    }
+
+    /** A tab that is at `target` after a login with the password alone. */
+    async function signedIn(target = "/news") {
+      const page = await context.newPage();
+      await page.goto(portal + target);
+      await givePassword(page);
+      await page.waitForURL(portal + target);
+      return page;
+    }
+
+    test("a password leads to the very page that was asked for", async () => {
+      const target = "/news?week=48&topic=pizza%20%26%20more";
+      const page = await signedIn(target);
+      assert.equal(await heading(page), "News");
+      await page.getByRole("heading", { name: "Signed in as ada" }).waitFor();
+      assert.ok((await tokenCookie()).httpOnly);
+      await picture(page, "news");
+    });
+
+    test("a second factor is asked for where a rule wants it, and leads back", async () => {
+      const target = "/salary/2026?month=6&half=first";
+      const page = await signedIn();
+      await page.goto(portal + target);
+      await giveCode(page, wrongCode(demo.provider));
+      assert.match(await page.getByRole("alert").innerText(), /That code is not right/);
+      assert.equal(openings(target), 0, "the app has seen nothing");
+      await picture(page, "wrong-code");
+
+      await giveCode(page);
+      await page.waitForURL(portal + target);
+      assert.equal(await heading(page), "Payslips 2026");
+      assert.equal(openings(target), 1);
+      await picture(page, "payslips");
+
+      await page.getByRole("link", { name: "Salary" }).click();
+      await page.waitForURL(`${portal}/salary`);
+      await page.getByRole("button", { name: "Load payslips" }).click();
+      await page.getByText("June, net").waitFor();
+      await picture(page, "salary");
+    });
+
+    test("two tabs log in and step up at the same time", async () => {
+      const tabs = [await context.newPage(), await context.newPage()];
+      const targets = ["/salary?tab=1", "/salary/2026?tab=2"];
+      for (const [i, tab] of tabs.entries()) await tab.goto(portal + targets[i]);
+      for (const tab of tabs) await givePassword(tab);
+      for (const tab of tabs) await tab.getByLabel("One-time code").waitFor();
+      for (const [i, tab] of tabs.entries()) {
+        await giveCode(tab);
+        await tab.waitForURL(portal + targets[i]);
+      }
+      assert.equal(await heading(tabs[0]), "Salary");
+      assert.equal(await heading(tabs[1]), "Payslips 2026");
+    });
+
+    test("two tabs of one session step up at the same time, and the one that began first ends last", async () => {
+      const tabs = [await signedIn(), await context.newPage()];
+      const targets = ["/salary?tab=1", "/salary/2026?tab=2"];
+      for (const [i, tab] of tabs.entries()) await tab.goto(portal + targets[i]);
+      for (const i of [1, 0]) {
+        await giveCode(tabs[i]);
+        await tabs[i].waitForURL(portal + targets[i]);
+      }
+    });
+
+    test("back, after a step-up, is a page that says it is over, and then the page before", async () => {
+      const page = await signedIn();
+      await page.goto(`${portal}/salary`);
+      await giveCode(page);
+      await page.waitForURL(`${portal}/salary`);
+
+      await page.goBack();
+      assert.equal(await heading(page), "This sign-in is over");
+      await picture(page, "back");
+      await page.goBack();
+      await page.waitForURL(`${portal}/news`);
+      assert.equal(await heading(page), "News");
+      await page.goto(`${portal}/salary`);
+      assert.equal(await heading(page), "Salary");
+    });
+
+    test("a callback that is opened again is explained, and logs nobody out", async () => {
+      const page = await context.newPage();
+      const callback = page.waitForRequest((request) => request.url().startsWith(`${portal}/callback?`));
+      await page.goto(`${portal}/news`);
+      await givePassword(page);
+      await page.waitForURL(`${portal}/news`);
+
+      const answer = await page.goto((await callback).url());
+      assert.equal(answer.status(), 400);
+      await page.getByText("transaction_missing").waitFor();
+      await picture(page, "callback-again");
+      await page.goto(`${portal}/news`);
+      assert.equal(await heading(page), "News");
+    });
+
+    test("to cancel is explained, with a way to try again", async () => {
+      const page = await signedIn();
+      await page.goto(`${portal}/salary?month=6`);
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await page.getByText("authorization_denied").waitFor();
+      await picture(page, "cancelled");
+      assert.equal(await page.locator('a[href="/"]').count(), 1);
+
+      await page.getByRole("link", { name: "Try again" }).click();
+      await giveCode(page);
+      await page.waitForURL(`${portal}/salary?month=6`);
+    });
+
+    test("a login that has become too old for one page still opens the others", async () => {
+      const target = `${portal}/salary/bank-account`;
+      const page = await context.newPage();
+      await page.goto(target);
+      await givePassword(page);
+      await giveCode(page);
+      await page.waitForURL(target);
+      assert.equal(await heading(page), "Bank account");
+      await picture(page, "bank-account");
+
+      await eventually(PATIENCE, "the login is too old", async () => {
+        const answer = await context.request.get(target, { headers: { accept: "application/json" } });
+        return answer.status() === 401 && (await answer.json()).reason === "auth_too_old";
+      });
+      await page.getByLabel("New account").fill("GB82 WEST 1234 5698 7654 32");
+      await page.getByRole("button", { name: "Save" }).click();
+      await page.getByRole("link", { name: "Confirm it is you" }).click();
+      await givePassword(page);
+      await giveCode(page);
+      await page.waitForURL(target);
+      await page.getByText("DE89 3704 0044 0532 0130 00").waitFor();
+      await page.getByLabel("New account").fill("GB82 WEST 1234 5698 7654 32");
+      await page.getByRole("button", { name: "Save" }).click();
+      await page.getByText("GB82 WEST 1234 5698 7654 32").waitFor();
+
+      await eventually(PATIENCE, "the page is asked for again", async () => {
+        await page.goto(target);
+        return page.url() !== target;
+      });
+      await page.getByLabel("Password").waitFor();
+      for (const [open, title] of [["/news", "News"], ["/salary", "Salary"]]) {
+        await page.goto(portal + open);
+        assert.equal(await heading(page), title);
+      }
+    });
+
+    test("fetch() learns from the 401 where to step up, and comes back to its page", async () => {
+      const home = "/?from=mail";
+      const page = await signedIn(home);
+      await picture(page, "home");
+      const [refusal] = await Promise.all([
+        page.waitForResponse(`${portal}/salary/payslips.json`),
+        page.getByRole("button", { name: "Show my latest payslip here" }).click(),
+      ]);
+      assert.equal(refusal.status(), 401);
+      const { reason, step_up_url: stepUpUrl } = await refusal.json();
+      assert.equal(reason, "amr_missing");
+      assert.ok(stepUpUrl.startsWith(`${portal}/callback?step_up=`));
+      const confirm = page.getByRole("link", { name: "Confirm it is you" });
+      await confirm.waitFor();
+      await picture(page, "home-refused");
+
+      await confirm.click();
+      await giveCode(page);
+      await page.waitForURL(portal + home);
+      await page.getByRole("button", { name: "Show my latest payslip here" }).click();
+      await page.getByText("June, net").waitFor();
+      await picture(page, "home-payslip");
+    });
+
+    test("to sign out ends the session here and at the provider", async () => {
+      const page = await signedIn();
+      await page.getByRole("link", { name: "Sign out" }).click();
+      await page.getByRole("heading", { name: "Sign out of Acme ID too?" }).waitFor();
+      assert.equal(await tokenCookie(), undefined);
+      await picture(page, "sign-out");
+
+      await page.getByRole("button", { name: "Yes, sign out" }).click();
+      await page.getByLabel("Password").waitFor();
+      await page.goto(`${portal}/news`);
+      await page.getByLabel("Password").waitFor();
+      await picture(page, "password");
+    });
+
+    test("to sign out here alone leads back without a question", async () => {
+      const page = await signedIn();
+      await page.getByRole("link", { name: "Sign out" }).click();
+      await page.getByRole("button", { name: "Stay signed in" }).click();
+      await page.waitForURL(`${portal}/`);
+      assert.equal(await heading(page), "Good day, ada");
+    });
   });
 });
 
 describe("make demo", () => {
   test("tells what to try, prints code and decisions, and stops everything on Ctrl-C", async (t) => {
     const ports = await demoPorts();
-    const runner = run(t, ports);
+    const runner = runDemo(t, { ports });
     await runner.prints(/Ctrl-C stops everything/);
     const portal = `http://127.0.0.1:${ports.portal}`;
-    for (const hint of [`${portal}/news`, `http://localhost:${ports.provider}`, "lovelace", `curl -i ${portal}/salary`]) {
+    for (const hint of [`${portal}/`, `http://localhost:${ports.provider}`, "lovelace", `curl -i ${portal}/salary`]) {
       assert.ok(runner.output.includes(hint), `it prints \`${hint}\``);
     }
 
@@ -383,7 +375,7 @@ describe("make demo", () => {
     await once(holder, "listening");
     t.after(() => holder.close());
 
-    const runner = run(t, ports);
+    const runner = runDemo(t, { ports });
     assert.equal(await runner.exitCode, 1);
     assert.match(runner.output, new RegExp(`Port ${ports.portal} is taken.*the address of the portal`));
     assert.match(runner.output, new RegExp(`ss -ltnp 'sport = :${ports.portal}'`));
@@ -393,7 +385,7 @@ describe("make demo", () => {
 
   test("says so when Envoy ends, with its last words", async (t) => {
     const ports = await demoPorts();
-    const runner = run(t, ports);
+    const runner = runDemo(t, { ports });
     await runner.prints(/Ctrl-C stops everything/);
     await fetch(`http://127.0.0.1:${ports.admin}/quitquitquit`, { method: "POST" });
     assert.equal(await runner.exitCode, 1);
@@ -403,92 +395,21 @@ describe("make demo", () => {
 
   test("says so when Envoy does not start", async (t) => {
     const ports = await demoPorts();
-    const runner = run(t, ports, { ENVOY: process.execPath });
+    const runner = runDemo(t, { ports, environment: { ENVOY: process.execPath } });
     assert.equal(await runner.exitCode, 1);
     assert.match(runner.output, /Envoy ended with code 9\.\n.*bad option/s);
     await assertFree(ports);
   });
 
   test("says so when the module is missing", async (t) => {
-    const runner = run(t, await demoPorts(), { STEPGATE_WASM: "dist/missing.wasm" });
+    const runner = runDemo(t, { ports: await demoPorts(), environment: { STEPGATE_WASM: "dist/missing.wasm" } });
     assert.equal(await runner.exitCode, 1);
     assert.match(runner.output, /dist\/missing\.wasm is missing\. `make build` makes it\./);
   });
+
+  test("says so when there is no such app", async (t) => {
+    const runner = runDemo(t, { app: "other", ports: await demoPorts() });
+    assert.equal(await runner.exitCode, 1);
+    assert.match(runner.output, /APP must be one of: portal, own-login\./);
+  });
 });
-
-/** Runs demo/run.mjs; whatever happens, it has ended when the test has. */
-function run(t, ports, environment = {}) {
-  const chosen = Object.entries(PORTS).map(([name, { variable }]) => [variable, String(ports[name])]);
-  const child = spawn(process.execPath, ["demo/run.mjs"], {
-    cwd: ROOT,
-    env: { ...process.env, ...Object.fromEntries(chosen), ...environment },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const exitCode = once(child, "close").then(([code]) => code);
-  t.after(async () => {
-    child.kill("SIGTERM");
-    await exitCode;
-  });
-
-  const runner = {
-    output: "",
-    exitCode,
-    async prints(pattern) {
-      await until(() => pattern.test(runner.output) || child.exitCode !== null, () => runner.output);
-      const match = runner.output.match(pattern);
-      assert.ok(match, `it prints ${pattern}; it printed:\n${runner.output}`);
-      return match;
-    },
-    endsOn(signal) {
-      child.kill(signal);
-      return exitCode;
-    },
-  };
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text) => { runner.output += text; });
-  }
-  return runner;
-}
-
-async function until(condition, explain = () => "the condition was not met in time") {
-  const deadline = Date.now() + PATIENCE;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(explain());
-    await new Promise((resolve) => { setTimeout(resolve, 20); });
-  }
-}
-
-async function demoPorts() {
-  const names = Object.keys(PORTS);
-  const ports = await freePorts(names.length);
-  return Object.fromEntries(names.map((name, i) => [name, ports[i]]));
-}
-
-/** Ports that were free a moment ago: Envoy's redirect_uri must name its own port before it runs. */
-async function freePorts(count) {
-  const servers = await Promise.all(Array.from({ length: count }, async () => {
-    const server = createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    return server;
-  }));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => once(server.close(), "close")));
-  return ports;
-}
-
-async function assertFree(ports) {
-  for (const [name, port] of Object.entries(ports)) {
-    if (port) assert.ok(await isFree(port), `the port of ${name} is free`);
-  }
-}
-
-const alertOf = (page) => page.text.match(/role="alert"[^>]*>(.*?)<\/p>/)?.[1];
-
-/** Six digits that are not right, now or a period away. */
-function wrongCode(provider) {
-  return String((Number(provider.totp()) + 123_456) % 1_000_000).padStart(6, "0");
-}
-
-function chromiumMissing() {
-  return existsSync(CHROMIUM) || process.env.CI === "true" ? false : `${CHROMIUM} is not there; set CHROMIUM to a Chromium`;
-}

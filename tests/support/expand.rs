@@ -32,6 +32,7 @@ pub struct CaseRequest {
     pub authority: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 const CASE_FIELDS: [&str; 9] = ["name", "config", "token", "tokens", "request", "replies", "expect", "skip", "why"];
@@ -147,6 +148,7 @@ fn request(written: &Value, tokens: &BTreeMap<String, String>, name: &str) -> Ca
         authority: text("authority", "app.example.com"),
         path: text("path", "/salary"),
         headers,
+        body: substitute(&text("body", ""), tokens),
     }
 }
 

@@ -41,6 +41,7 @@ fn decide(case: &Case, now: u64) -> Result<Decision, String> {
         step = match step {
             Step::Done(decision) => return Ok(decision),
             Step::Verify(_, pending) => gate.resume(pending, Outcome::Unsupported, env),
+            Step::Body(_, pending) => gate.resume(pending, Outcome::Body(latin1(&case.request.body)), env),
             Step::Fetch(fetch, pending) => {
                 let reply = next_reply(&mut replies, &fetch, now)
                     .ok_or_else(|| format!("an unexpected fetch of {}", fetch.url))?;

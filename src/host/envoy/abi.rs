@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 
 use proxy_wasm::types::LogLevel;
 
-use crate::http::{Fields, Response};
+use crate::http::{Fields, RequestEdits, Response};
 use crate::time::Timestamp;
 
 /// `proxy_status_t`.
@@ -15,6 +15,7 @@ const OK: Status = 0;
 /// `proxy_buffer_type_t`.
 #[derive(Clone, Copy)]
 pub enum Buffer {
+    HttpRequestBody = 0,
     HttpCallResponseBody = 4,
     PluginConfiguration = 7,
 }
@@ -51,6 +52,7 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> Status;
+    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> Status;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
     fn proxy_get_shared_data(
         key: *const u8,
@@ -141,8 +143,18 @@ pub fn pseudo_header(map: HeaderMap, name: &str) -> Vec<u8> {
     .unwrap_or_default()
 }
 
+/// Changes the request's fields. Works while its headers are on hold, and not after.
+pub fn edit_request(edits: &RequestEdits) {
+    for name in &edits.removed {
+        unsafe { proxy_remove_header_map_value(HeaderMap::Request as u32, name.as_ptr(), name.len()) };
+    }
+    for (name, value) in &edits.added {
+        add_header(HeaderMap::Request, name, value);
+    }
+}
+
 /// Adds a field.
-pub fn add_header(map: HeaderMap, name: &str, value: &str) {
+pub fn add_header(map: HeaderMap, name: &str, value: &[u8]) {
     unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
@@ -159,16 +171,18 @@ impl LazyFields {
 }
 
 impl Fields for LazyFields {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+    /// A map that is too large for the host to hand over arrives empty; every request has pseudo-headers.
+    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
         let pairs = self.pairs.get_or_init(|| {
             let bytes = returned_bytes(|data, size| unsafe { proxy_get_header_map_pairs(self.map as u32, data, size) });
             Pairs(bytes.unwrap_or_default())
         });
+        let mut any = false;
         for (field, value) in pairs.iter() {
-            if field.eq_ignore_ascii_case(name.as_bytes()) {
-                visit(value);
-            }
+            any = true;
+            visit(field, value);
         }
+        any
     }
 }
 

@@ -34,11 +34,12 @@ impl Root {
             None => Config::from_json(document, &env)?,
         };
         let no_cluster = config.provider.cluster == Clusters::None;
+        let exchanges = config.callback.is_some();
         let secret = config.client.secret.as_ref().map_or("", |secret| secret.reveal());
         let record_key =
             RecordKey::derive(document, secret).ok_or_else(|| ConfigErrors::single("", "cannot be hashed"))?;
         let mut worker = Worker::new(self.id, Gate::new(config), record_key);
-        if no_cluster && worker.fetches() {
+        if no_cluster && (exchanges || worker.fetches()) {
             let problem = "missing, must be the name of the Envoy cluster that reaches the issuer, or an object from host to cluster";
             return Err(ConfigErrors::single("provider.cluster", problem));
         }

@@ -16,6 +16,7 @@ use crate::env::Env;
 use crate::gate::{Gate, Outcome, Pending, Step};
 use crate::http::Request;
 use crate::provider::{Fetch, FetchFailure, Reply};
+use crate::reason::Reason;
 use crate::time::Timestamp;
 use crate::wire::{LEASE_MARGIN, Plan, Record, RecordKey};
 
@@ -40,6 +41,8 @@ pub enum Phase {
     Untouched,
     /// On hold: nothing may reach the app.
     Held,
+    /// On hold until its body is there, of so many bytes at most.
+    Collecting(usize),
     /// Passed: these fields go into the app's response.
     Passed(Vec<(&'static str, String)>),
     /// The gate answered.
@@ -65,7 +68,7 @@ struct Flight {
 
 impl Flight {
     fn is_for(&self, fetch: &Fetch) -> bool {
-        self.fetch.endpoint == fetch.endpoint && self.fetch.url == fetch.url
+        fetch.endpoint.is_shared() && self.fetch.endpoint == fetch.endpoint && self.fetch.url == fetch.url
     }
 }
 
@@ -76,8 +79,10 @@ pub struct Worker {
     metrics: Metrics,
     waiting: BTreeMap<u32, Waiting>,
     flights: Vec<Flight>,
-    /// Requests whose reply is there, in the order of their turn.
-    released: VecDeque<(u32, Reply)>,
+    /// Requests whose outcome is there, in the order of their turn.
+    released: VecDeque<(u32, Outcome)>,
+    /// Requests whose body is awaited, and until when.
+    collecting: VecDeque<(u32, Timestamp)>,
     tick: u32,
 }
 
@@ -91,6 +96,7 @@ impl Worker {
             waiting: BTreeMap::new(),
             flights: Vec::new(),
             released: VecDeque::new(),
+            collecting: VecDeque::new(),
             tick: 0,
         }
     }
@@ -126,6 +132,14 @@ impl Worker {
                     self.metrics.count_signature(by, check.algorithm());
                     (pending, outcome)
                 }
+                Step::Body(_, pending) if self.waiting.len() >= MAX_WAITING => (pending, Outcome::Unsupported),
+                Step::Body(body, pending) => {
+                    phase.replace(Phase::Collecting(body.max_bytes));
+                    self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone() });
+                    self.collecting.push_back((stream_id, now.plus(body.timeout)));
+                    self.set_tick();
+                    return None;
+                }
                 Step::Fetch(fetch, pending) => match self.known_reply(&fetch, now) {
                     Some(reply) => (pending, Outcome::Fetched(reply)),
                     // It goes on as if the wait had been in vain, and nobody learns anything from that.
@@ -140,8 +154,36 @@ impl Worker {
         }
     }
 
+    /// A body that was asked for, or none that could be had.
+    pub fn take_body(&mut self, stream_id: u32, body: Option<Vec<u8>>) {
+        self.collecting.retain(|(waiter, _)| *waiter != stream_id);
+        let Some(Waiting { pending, phase }) = self.waiting.remove(&stream_id) else { return };
+        let now = abi::now();
+        let outcome = body.map_or(Outcome::Unsupported, Outcome::Body);
+        let step = self.gate.resume(pending, outcome, Env { now, entropy: &abi::entropy });
+        if let Some(decision) = self.drive(step, stream_id, &phase, now) {
+            self.apply(&decision, &phase);
+        }
+    }
+
+    /// Requests whose body does not come: without `allow_on_headers_stop_iteration: true` Envoy delivers none while the headers
+    /// are on hold.
+    fn give_up_on_bodies(&mut self, now: Timestamp) {
+        while let Some((stream_id, _)) = self.collecting.pop_front_if(|(_, deadline)| *deadline < now) {
+            if self.waiting.contains_key(&stream_id) {
+                let message = "stepgate: the body of a form_post response did not come: it needs \
+                    `allow_on_headers_stop_iteration: true`, which Istio does not offer, or another response_mode";
+                abi::log(LogLevel::Warn, message);
+                self.released.push_back((stream_id, Outcome::Unsupported));
+            }
+        }
+    }
+
     /// What can be said about a fetch without making it.
     fn known_reply(&self, fetch: &Fetch, now: Timestamp) -> Option<Reply> {
+        if !fetch.endpoint.is_shared() {
+            return None;
+        }
         match self.record(fetch).0.plan(fetch, now) {
             Plan::Answer(reply) => Some(reply),
             Plan::Wait | Plan::Lead(_) => None,
@@ -185,6 +227,7 @@ impl Worker {
             let flight = self.flights.swap_remove(index);
             self.land(flight, &reply, led, now);
         }
+        self.give_up_on_bodies(now);
         self.release(now);
         self.set_tick();
     }
@@ -201,6 +244,15 @@ impl Worker {
                 continue;
             }
             let fetch = flight.fetch.clone();
+            if !fetch.endpoint.is_shared() {
+                // Nobody waits for it any more: it is not made.
+                let awaited = flight.waiters.iter().any(|waiter| self.waiting.contains_key(waiter));
+                match awaited.then(|| self.call(&fetch)).flatten() {
+                    Some(call) => self.flights.get_mut(index)?.call = Some(call),
+                    None => return Some((index, Reply::failed(&fetch, now, FetchFailure::Unreachable), true)),
+                }
+                continue;
+            }
             let (record, version) = self.record(&fetch);
             match record.plan(&fetch, now) {
                 Plan::Answer(reply) => return Some((index, reply, false)),
@@ -231,9 +283,7 @@ impl Worker {
             .and_then(|status| status.parse().ok());
         let reply = match status.filter(|_| fields > 0) {
             None => Reply::failed(&flight.fetch, now, FetchFailure::Reset),
-            Some(200) if body_size > flight.fetch.max_bytes => {
-                Reply::failed(&flight.fetch, now, FetchFailure::TooLarge)
-            }
+            Some(_) if body_size > flight.fetch.max_bytes => Reply::failed(&flight.fetch, now, FetchFailure::TooLarge),
             Some(status) => {
                 let body = abi::buffer(abi::Buffer::HttpCallResponseBody, body_size);
                 Reply::from_http(&flight.fetch, now, status, body)
@@ -248,13 +298,21 @@ impl Worker {
         let Flight { fetch, waiters, .. } = flight;
         let learned = self.gate.learn(fetch.endpoint, reply, now);
         if led {
-            let (record, version) = self.record(&fetch);
-            self.store(&fetch, &record.after(reply, learned.is_ok()), version);
+            if fetch.endpoint.is_shared() {
+                let (record, version) = self.record(&fetch);
+                self.store(&fetch, &record.after(reply, learned.is_ok()), version);
+            }
             let result = learned.as_ref().err().map_or_else(|| "ok".to_owned(), |fault| fault.name());
             self.metrics.count_fetch(fetch.endpoint, &result);
             let (endpoint, url) = (fetch.endpoint.name(), &fetch.url);
             match &learned {
-                Ok(()) => abi::log(LogLevel::Info, &format!("stepgate: fetched the {endpoint} from {url}")),
+                Ok(()) if fetch.endpoint.is_shared() => {
+                    abi::log(LogLevel::Info, &format!("stepgate: fetched the {endpoint} from {url}"));
+                }
+                Ok(()) => {}
+                Err(fault) if !fetch.endpoint.is_shared() => {
+                    abi::log(LogLevel::Warn, &format!("stepgate: {endpoint} request to {url}: {fault}"));
+                }
                 Err(fault) => {
                     let message = format!(
                         "stepgate: could not get the {endpoint} from {url}: {fault}; what was known before stays in use"
@@ -263,19 +321,19 @@ impl Worker {
                 }
             }
         }
-        self.released.extend(waiters.into_iter().map(|stream_id| (stream_id, reply.clone())));
+        self.released.extend(waiters.into_iter().map(|stream_id| (stream_id, Outcome::Fetched(reply.clone()))));
     }
 
-    /// Lets some of the requests go on whose reply is there.
+    /// Lets some of the requests go on whose outcome is there.
     fn release(&mut self, now: Timestamp) {
         let env = Env { now, entropy: &abi::entropy };
         let turn = self.released.len().min(MAX_RELEASED);
-        for (stream_id, reply) in self.released.drain(..turn).collect::<Vec<_>>() {
+        for (stream_id, outcome) in self.released.drain(..turn).collect::<Vec<_>>() {
             let Some(Waiting { pending, phase }) = self.waiting.remove(&stream_id) else { continue };
             if !abi::set_effective_context(stream_id) {
                 continue;
             }
-            let step = self.gate.resume(pending, Outcome::Fetched(reply), env);
+            let step = self.gate.resume(pending, outcome, env);
             if let Some(decision) = self.drive(step, stream_id, &phase, now) {
                 self.apply(&decision, &phase);
                 if decision.response.is_none() {
@@ -289,7 +347,7 @@ impl Worker {
     /// Carries a decision out on the effective context's stream, short of letting a held request go on.
     fn apply(&mut self, decision: &Decision, phase: &SharedPhase) {
         self.metrics.count_decision(decision);
-        if !decision.rules.is_empty() {
+        if !matches!(decision.reason, Reason::NotProtected) {
             let code = decision.reason.code();
             abi::set_filter_state("stepgate", code);
             if decision.kind == DecisionKind::Report {
@@ -303,6 +361,7 @@ impl Worker {
                 abi::send_local_response(response, &format!("stepgate_{}", decision.reason.code()));
             }
             None => {
+                abi::edit_request(&decision.request);
                 phase.replace(Phase::Passed(decision.response_headers.clone()));
             }
         }
@@ -334,15 +393,22 @@ impl Worker {
             abi::log(LogLevel::Error, &format!("stepgate: `provider.cluster` names no cluster for `{host}`"));
             return None;
         };
-        let headers = vec![
-            (":method", "GET"),
+        let method = if fetch.form.is_some() { "POST" } else { "GET" };
+        let mut headers = vec![
+            (":method", method),
             (":scheme", scheme),
             (":authority", authority.as_str()),
             (":path", uri.path_and_query().map_or("/", |path| path.as_str())),
             ("accept", "application/json"),
             ("user-agent", concat!("stepgate/", env!("CARGO_PKG_VERSION"))),
         ];
-        let call = dispatch_http_call(cluster, headers, None, Vec::new(), fetch.timeout);
+        let mut body = None;
+        if let Some(form) = &fetch.form {
+            headers.push(("content-type", "application/x-www-form-urlencoded"));
+            headers.extend(form.authorization.as_ref().map(|value| ("authorization", value.reveal())));
+            body = Some(form.body.reveal().as_bytes());
+        }
+        let call = dispatch_http_call(cluster, headers, body, Vec::new(), fetch.timeout);
         if call.is_err() {
             let message =
                 format!("stepgate: Envoy makes no call to the cluster `{cluster}`: unknown, or no healthy host");

@@ -1,0 +1,135 @@
+//! What comes to the gate's own paths.
+
+use super::cookies::is_state;
+use crate::config::{CallbackConfig, ResponseMode};
+use crate::http::{Request, form_decode};
+use crate::reason::Reason;
+use crate::rules::readable_host;
+use crate::secret::Secret;
+
+/// The longest body of a form_post response, in bytes.
+pub const MAX_FORM_BYTES: usize = 16 * 1024;
+
+/// The longest `code`, in bytes.
+const MAX_CODE_BYTES: usize = 8 * 1024;
+
+/// A path that the gate answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `client.redirect_uri`, with its parameters in the query.
+    Callback,
+    /// `client.redirect_uri`, with its parameters in the body.
+    CallbackForm,
+    /// `callback.logout_path`.
+    Logout,
+}
+
+/// Which of the gate's own paths a request is for.
+pub fn route(callback: &CallbackConfig, request: &Request<'_>) -> Option<Route> {
+    let path = request.path.split(|&byte| byte == b'?').next().unwrap_or_default();
+    let is_logout = callback.logout_path.as_ref().is_some_and(|own| own.as_bytes() == path);
+    if !is_logout && callback.path.as_bytes() != path {
+        return None;
+    }
+    // Ports are often another outside.
+    readable_host(request.authority).filter(|host| *host == callback.host)?;
+    Some(match (is_logout, callback.response_mode) {
+        (true, _) => Route::Logout,
+        (false, ResponseMode::FormPost) if request.method == b"POST" => Route::CallbackForm,
+        (false, _) => Route::Callback,
+    })
+}
+
+/// What a request to the callback wants.
+#[derive(Debug)]
+pub enum CallbackRequest {
+    /// To start a login: the content of the link.
+    Start(String),
+    /// To end one.
+    Response(AuthorizationResponse),
+}
+
+/// An authentication response (OpenID Connect Core sections 3.1.2.5 and 3.1.2.6).
+#[derive(Debug)]
+pub struct AuthorizationResponse {
+    /// `state`.
+    pub state: String,
+    /// `iss` (RFC 9207).
+    pub issuer: Option<String>,
+    /// `code`, or what `error` means.
+    pub outcome: Result<Secret, Reason>,
+}
+
+impl CallbackRequest {
+    /// Reads the parameters of a request to the callback.
+    ///
+    /// # Errors
+    /// [`Reason::CallbackMalformed`]
+    pub fn read(parameters: &[u8], mode: ResponseMode, in_body: bool) -> Result<Self, Reason> {
+        let parameters = form_decode(parameters);
+        let only = |name: &str, twice: &'static str| {
+            let mut values = parameters.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
+            match (values.next(), values.next()) {
+                (value, None) => Ok(value),
+                _ => Err(Reason::CallbackMalformed(twice)),
+            }
+        };
+        if let Some(start) = only("step_up", "`step_up` comes twice")?.filter(|_| !in_body) {
+            return Ok(Self::Start(start.to_owned()));
+        }
+        if in_body != (mode == ResponseMode::FormPost) {
+            return Err(Reason::CallbackMalformed("it did not come by the response mode that was asked for"));
+        }
+        let (code, error) = (only("code", "`code` comes twice")?, only("error", "`error` comes twice")?);
+        let state = only("state", "`state` comes twice")?;
+        let issuer = only("iss", "`iss` comes twice")?.map(str::to_owned);
+        let state = state.ok_or(Reason::CallbackMalformed("no `state`"))?;
+        if !is_state(state) {
+            return Err(Reason::CallbackMalformed("`state` is not one of this gate"));
+        }
+        let outcome = match (code, error) {
+            (Some(code), None) if (1..=MAX_CODE_BYTES).contains(&code.len()) => Ok(Secret::new(code)),
+            (Some(_), None) => return Err(Reason::CallbackMalformed("`code` is empty or too long")),
+            (None, Some(error)) => Err(refusal(error)),
+            (Some(_), Some(_)) => return Err(Reason::CallbackMalformed("both `code` and `error`")),
+            (None, None) => return Err(Reason::CallbackMalformed("neither `code` nor `error`")),
+        };
+        Ok(Self::Response(AuthorizationResponse { state: state.to_owned(), issuer, outcome }))
+    }
+}
+
+/// The error codes that are told on (RFC 6749 section 4.1.2.1, OpenID Connect Core section 3.1.2.6).
+const PROVIDER_ERRORS: [&str; 12] = [
+    "invalid_request",
+    "unauthorized_client",
+    "unsupported_response_type",
+    "invalid_scope",
+    "server_error",
+    "temporarily_unavailable",
+    "invalid_request_uri",
+    "invalid_request_object",
+    "request_not_supported",
+    "request_uri_not_supported",
+    "registration_not_supported",
+    "invalid_target",
+];
+
+fn refusal(error: &str) -> Reason {
+    match error {
+        "access_denied" => Reason::AuthorizationDenied,
+        "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => {
+            Reason::LoginRequired
+        }
+        "unmet_authentication_requirements" => Reason::StepUpUnmet,
+        _ => {
+            let known = PROVIDER_ERRORS.into_iter().find(|known| *known == error);
+            Reason::ProviderError(known.unwrap_or("one that is in no standard"))
+        }
+    }
+}
+
+/// The query of a request target, as bytes.
+pub fn query(target: &[u8]) -> &[u8] {
+    let at = target.iter().position(|&byte| byte == b'?');
+    at.and_then(|at| target.get(at + 1..)).unwrap_or_default()
+}
