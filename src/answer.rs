@@ -15,7 +15,6 @@ use crate::http::{RequestEdits, Response};
 use crate::reason::{ExchangeFault, Reason};
 use crate::rules::{AnswerMode, Demand};
 
-pub use context::{ATTEMPTS_COOKIE, SECURE_ATTEMPTS_COOKIE};
 pub use context::{Attempts, RequestContext, RequestKind};
 
 /// How long a failed step-up counts, in seconds.
@@ -140,19 +139,14 @@ impl Decision {
         Self::forward(DecisionKind::Report, reason, demand, token)
     }
 
-    /// What the app answers depends on who asks, which caches must know.
     fn forward(kind: DecisionKind, reason: Reason, demand: &Demand, token: &TokenConfig) -> Self {
-        let vary = match &token.header {
-            Some(header) => format!("Cookie, {header}"),
-            None => "Cookie".to_owned(),
-        };
         Self {
             kind,
             reason,
             rules: demand.rules.clone(),
             response: None,
             request: RequestEdits::default(),
-            response_headers: vec![("vary", vary)],
+            response_headers: vec![vary(token)],
         }
     }
 
@@ -239,20 +233,10 @@ impl Comparison {
 }
 
 impl Answerer<'_> {
-    /// 302 to where the person is asked for more, with one more step-up counted.
-    pub fn step_up(
-        &self,
-        demand: &Demand,
-        reason: Reason,
-        attempts: u32,
-        location: String,
-        cookies: Vec<String>,
-    ) -> Decision {
-        let now = self.env.now.as_millis() / 1000;
-        let count = format!("{}.{attempts}.{now}", demand.fingerprint());
-        let mut all = vec![attempts_cookie(self.config, &count, ATTEMPTS_LIFETIME_SECS)];
-        all.extend(cookies);
-        Decision::redirect(reason, self.rules, location, all)
+    /// The cookie that counts step-ups for these rules.
+    pub fn counted(&self, demand: &Demand, attempts: u32) -> String {
+        let count = format!("{}.{attempts}.{}", demand.fingerprint(), self.env.now.as_secs());
+        attempts_cookie(self.config, &count, ATTEMPTS_LIFETIME_SECS)
     }
 
     /// Whether a step-up is answered with 401.
@@ -371,11 +355,18 @@ impl Answerer<'_> {
 }
 
 fn attempts_cookie(config: &Config, value: &str, max_age: u64) -> String {
-    let (name, secure) = match config.client.redirect_uri.starts_with("https:") {
-        true => (SECURE_ATTEMPTS_COOKIE, "; Secure"),
-        false => (ATTEMPTS_COOKIE, ""),
-    };
+    let is_secure = config.client.is_secure();
+    let (name, secure) = (Attempts::cookie(is_secure), if is_secure { "; Secure" } else { "" });
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// What the app answers depends on who asks, which caches must know.
+pub fn vary(token: &TokenConfig) -> (&'static str, String) {
+    let fields = match &token.header {
+        Some(header) => format!("Cookie, {header}"),
+        None => "Cookie".to_owned(),
+    };
+    ("vary", fields)
 }
 
 /// The cookie that ends the count of step-ups.

@@ -126,6 +126,14 @@ pub struct ClientConfig {
     pub authentication: ClientAuthentication,
 }
 
+impl ClientConfig {
+    /// Whether the app is on https, so that cookies are `Secure`. On http it is on loopback.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.redirect_uri.starts_with("https:")
+    }
+}
+
 /// How the client authenticates itself to the provider (OpenID Connect Core section 9).
 #[derive(Clone, Debug)]
 pub enum ClientAuthentication {

@@ -301,6 +301,40 @@ mod tests {
     }
 
     #[test]
+    fn the_gates_own_cookies_are_looked_at_up_to_a_number() {
+        let pairs = |name: &str, count: usize| (0..count).map(|n| format!("{name}{n}=x;")).collect::<String>();
+        let fields =
+            [("cookie", pairs("id_token.", MAX_OWN_COOKIES + 1)), ("cookie", pairs("tx_", MAX_OWN_COOKIES + 1))];
+        let request = Request { method: b"GET", authority: b"", path: b"/", fields: &fields.to_vec() };
+        let own = own_cookies(&request, "id_token", &|name| name.strip_prefix("tx_").map(str::to_owned));
+        assert_eq!((own.token.len(), own.transactions.len()), (MAX_OWN_COOKIES, MAX_OWN_COOKIES));
+    }
+
+    #[test]
+    fn a_login_with_two_different_transactions_has_none() {
+        let fields = vec![("cookie", "tx_a=1; tx_b=1; tx_a=1; tx_b=2; tx_b=1")];
+        let request = Request { method: b"GET", authority: b"", path: b"/", fields: &fields };
+        let own = own_cookies(&request, "id_token", &|name| name.strip_prefix("tx_").map(str::to_owned));
+        assert_eq!(own.transactions, [("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)]);
+    }
+
+    #[test]
+    fn what_is_taken_out_of_a_cookie_field_leaves_all_else() {
+        let kept = |value: &str| {
+            let fields = vec![("cookie", value)];
+            let request = Request { method: b"GET", authority: b"", path: b"/", fields: &fields };
+            let kept = without_cookies(&request, &|name| is_token_cookie(name, "id_token"));
+            kept.map(|kept| String::from_utf8(kept).unwrap())
+        };
+        assert_eq!(kept("a=b; c"), None);
+        assert_eq!(
+            kept("a=b;id_token=x; c;; id_token.0=y; id_tokens=z; d=\"e f\"").as_deref(),
+            Some("a=b; c; id_tokens=z; d=\"e f\"")
+        );
+        assert_eq!(kept("id_token=\"x\"; id_token ; id_token.00=").as_deref(), Some(""));
+    }
+
+    #[test]
     fn a_header_may_carry_the_token_too() {
         assert_eq!(find(&[("authorization", b"Bearer x")]), token("x"));
         assert_eq!(find(&[("authorization", b"bearer  x ")]), token("x"));

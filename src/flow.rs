@@ -9,9 +9,9 @@ mod exchange;
 mod transaction;
 
 pub use callback::MAX_FORM_BYTES;
-pub(crate) use callback::{AuthorizationResponse, CallbackRequest, Route, query, route};
+pub(crate) use callback::{AuthorizationResponse, CallbackRequest, Route, origin_of, query, route};
 pub(crate) use cookies::OwnCookieNames;
-pub use cookies::{MAX_COOKIE_VALUE_BYTES, MAX_TRANSACTIONS};
+pub use cookies::{MAX_COOKIE_VALUE_BYTES, MAX_TRANSACTIONS, MAX_TRANSACTIONS_BYTES};
 pub use exchange::ASSERTION_LIFETIME;
 pub(crate) use exchange::{id_token, pushed_request, pushed_request_uri, token_request};
 pub(crate) use transaction::code_challenge;

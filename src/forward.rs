@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::claims::VerifiedIdToken;
 use crate::config::{ForwardConfig, TokenConfig, field_key};
 use crate::cookie::{is_token_cookie, without_bearer, without_cookies};
-use crate::http::{Request, RequestEdits};
+use crate::http::{Fields, Request, RequestEdits};
 use crate::reason::Reason;
 
 /// What has to go from a request before the app sees it, whoever asks: the client's own copies of identity fields, in
@@ -23,15 +23,7 @@ pub fn scrub(
     if forward.changes_nothing() {
         return Ok(edits);
     }
-    let keys: Vec<Vec<u8>> = forward.headers.iter().map(|(name, _)| field_key(name.as_bytes())).collect();
-    let readable = request.fields.each(&mut |name, _| {
-        if keys.contains(&field_key(name)) && edits.removed.iter().all(|known| known != name) {
-            edits.removed.push(name.to_vec());
-        }
-    });
-    if !readable {
-        return Err(Reason::HeadersRejected);
-    }
+    edits.removed = copies(request.fields, forward).ok_or(Reason::HeadersRejected)?;
     if forward.strip_token {
         let is_out =
             |name: &[u8]| is_token_cookie(name, &token.cookie) || std::str::from_utf8(name).is_ok_and(is_own_cookie);
@@ -42,6 +34,19 @@ pub fn scrub(
         strip_header(request, token, &mut edits);
     }
     Ok(edits)
+}
+
+/// The names of fields that an app may read as identity fields; `None` when the host cannot tell what fields there are. For
+/// trailers too, which some servers merge into the header.
+pub fn copies(fields: &dyn Fields, forward: &ForwardConfig) -> Option<Vec<Vec<u8>>> {
+    let keys: Vec<Vec<u8>> = forward.headers.iter().map(|(name, _)| field_key(name.as_bytes())).collect();
+    let mut copies: Vec<Vec<u8>> = Vec::new();
+    let readable = fields.each(&mut |name, _| {
+        if keys.contains(&field_key(name)) && copies.iter().all(|known| known != name) {
+            copies.push(name.to_vec());
+        }
+    });
+    readable.then_some(copies)
 }
 
 fn strip_header(request: &Request<'_>, token: &TokenConfig, edits: &mut RequestEdits) {

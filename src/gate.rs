@@ -6,14 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answer::{Answerer, Attempts, Decision, Failure, RequestContext};
+use crate::answer::{Answerer, Attempts, Decision, Failure, RequestContext, vary};
 use crate::cache::TokenCache;
 use crate::claims::{Expected, VerifiedIdToken};
 use crate::config::{CallbackConfig, Config, TokenConfig};
 use crate::cookie::{Found, find_token, own_cookies};
 use crate::encoding::base64url_encode;
 use crate::env::Env;
-use crate::flow::{OwnCookieNames, Start, route};
+use crate::flow::{OwnCookieNames, Start, origin_of, route};
 use crate::forward;
 use crate::http::{Request, RequestEdits};
 use crate::jose::{Algorithm, Jws, SignatureCheck, SignedClaims, VerificationKey};
@@ -48,7 +48,6 @@ pub struct BodyRequest {
 }
 
 /// What the host brings back.
-#[derive(Debug)]
 pub enum Outcome {
     /// The fetch ended, well or badly.
     Fetched(Reply),
@@ -59,6 +58,18 @@ pub enum Outcome {
     /// The host cannot do what the step asks for: a signature is then checked in software, and whatever else it is was waited
     /// for in vain.
     Unsupported,
+}
+
+impl fmt::Debug for Outcome {
+    /// Without a body, which may carry a code.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetched(reply) => f.debug_tuple("Fetched").field(reply).finish(),
+            Self::Verified(valid) => f.debug_tuple("Verified").field(valid).finish(),
+            Self::Body(body) => f.debug_tuple("Body").field(&body.len()).finish(),
+            Self::Unsupported => f.write_str("Unsupported"),
+        }
+    }
 }
 
 /// A request on hold. Owned, and used once.
@@ -79,8 +90,12 @@ struct Inquiry {
     /// When the request came.
     since: Timestamp,
     asked: Asked,
+    /// The origin to come back to, where the gate completes the login and its cookie gets there.
+    origin: Option<String>,
     /// The token that the browser has, verified or not.
     token: Option<Box<str>>,
+    /// Whether it has two different ones.
+    ambiguous: bool,
 }
 
 /// What a token is looked at for.
@@ -152,13 +167,13 @@ impl Gate {
             return self.begin_own(route, request, env);
         }
         let is_own_cookie = |name: &str| {
-            let is_attempts = Attempts::is_cookie(name);
+            let is_attempts = name == Attempts::cookie(self.config.client.is_secure());
             is_attempts || self.own_cookie_names().is_some_and(|names| names.state_of(name).is_some())
         };
         let edits = match forward::scrub(request, &self.config.forward, &self.config.token, &is_own_cookie) {
             Ok(edits) => edits,
             Err(reason) => {
-                let context = RequestContext::of(request, false);
+                let context = RequestContext::of(request, false, self.config.client.is_secure());
                 let answerer = Answerer { config: &self.config, context: &context, rules: &[], env };
                 return Step::Done(answerer.failure(Failure::of(reason)));
             }
@@ -176,7 +191,8 @@ impl Gate {
         let keys = self.provider.key_set(env.now);
         let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, keys, env.now));
         if let Some(verified) = &cached
-            && let Ok(decision) = self.judge(&demands, Ok(verified), &Attempts::of(request), env.now)
+            && let Ok(decision) =
+                self.judge(&demands, Ok(verified), &Attempts::of(request, self.config.client.is_secure()), env.now)
         {
             return Step::Done(self.forwarded(decision, edits, Some(verified), env.now));
         }
@@ -194,11 +210,12 @@ impl Gate {
 
     /// What is known of a request so far.
     fn inquire(&self, request: &Request<'_>, token_in_header: bool, env: Env<'_>) -> Inquiry {
-        let mut context = RequestContext::of(request, token_in_header);
+        let mut context = RequestContext::of(request, token_in_header, self.config.client.is_secure());
         if let Some(names) = self.own_cookie_names() {
             context.cookies = own_cookies(request, names.token_cookie, &|name| names.state_of(name));
         }
-        Inquiry { context, since: env.now, asked: Asked::default(), token: None }
+        let origin = self.config.callback.as_ref().and_then(|callback| origin_of(callback, request.authority));
+        Inquiry { context, since: env.now, asked: Asked::default(), origin, token: None, ambiguous: false }
     }
 
     fn own_cookie_names(&self) -> Option<OwnCookieNames<'_>> {
@@ -251,7 +268,7 @@ impl Gate {
                 self.take_in(&mut inquiry, Endpoint::Metadata, &outcome, env.now);
                 self.depart(inquiry, departure, env)
             }
-            Stage::Pushed(departure, prepared) => self.pushed(&inquiry, &departure, prepared, &outcome, env),
+            Stage::Pushed(departure, prepared) => self.pushed(&inquiry, *departure, prepared, &outcome, env),
             Stage::Form => match outcome {
                 Outcome::Body(form) => self.receive(inquiry, &form, true, env),
                 _ => self.fail_login(&inquiry, Reason::CallbackMalformed("its form did not come"), None, env),
@@ -378,6 +395,10 @@ impl Gate {
         if let Some(token) = token.filter(|token| token.check_times(now, leeway).is_ok()) {
             forward::identify(&mut edits, &self.config.forward, token);
         }
+        let told = !self.config.forward.headers.is_empty();
+        if told && decision.response_headers.iter().all(|(name, _)| *name != "vary") {
+            decision.response_headers.push(vary(&self.config.token));
+        }
         decision.request = edits;
         decision
     }
@@ -430,13 +451,8 @@ impl Gate {
         let max_age = demand.requirement.max_age;
         let location = match (&demand.step_up.login, &self.config.callback) {
             (Some(login), _) => login.url(&demand.step_up, max_age, inquiry.context.return_to()),
-            (None, Some(callback)) if answerer.challenges(demand) => {
-                let url = self.start_url(callback, demand, &inquiry.context, env);
-                return Step::Done(answerer.challenge(demand, reason, url.as_deref()));
-            }
             (None, Some(callback)) => {
-                let departure = self.departure(callback, &inquiry, (demand, reason), token.ok(), env);
-                return self.depart(inquiry, Box::new(departure), env);
+                return self.log_in(inquiry, callback, (demand, reason), token.ok(), env);
             }
             (None, None) => match self.provider.endpoint(Service::Authorization, env.now, inquiry.asked) {
                 Lookup::Found(endpoint) => self.url_for_app(&endpoint, demand, &inquiry.context, env),
@@ -455,12 +471,13 @@ impl Gate {
         if answerer.challenges(demand) {
             return Step::Done(answerer.challenge(demand, reason, Some(&location)));
         }
-        let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), env.now);
+        let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), false, env.now);
         if attempts >= demand.step_up.max_attempts {
             let failure = Failure { try_again: Some(inquiry.context.return_to()), ..Failure::of(reason.clone()) };
             return Step::Done(answerer.give_up(demand, token.as_deref().ok(), (attempts, reason), failure));
         }
-        Step::Done(answerer.step_up(demand, reason, attempts + 1, location, Vec::new()))
+        let counted = answerer.counted(demand, attempts + 1);
+        Step::Done(Decision::redirect(reason, &demand.rules, location, vec![counted]))
     }
 
     /// The authorize URL whose answer goes to the app.

@@ -1,6 +1,7 @@
 //! HTTP as the gate sees it: a request's parts by reference, an answer's parts by value.
 
 use std::borrow::Cow;
+use std::fmt;
 
 /// Header fields that a host can look up lazily. Values are bytes, in the order received.
 pub trait Fields {
@@ -52,7 +53,7 @@ impl Request<'_> {
 }
 
 /// What a host changes in a request before it goes on to the app: first fields go, then others come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RequestEdits {
     /// The names of fields to remove, each with all its values.
     pub removed: Vec<Vec<u8>>,
@@ -60,8 +61,14 @@ pub struct RequestEdits {
     pub added: Vec<(String, Vec<u8>)>,
 }
 
+impl fmt::Debug for RequestEdits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestEdits").finish_non_exhaustive()
+    }
+}
+
 /// An answer of the gate's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -71,6 +78,14 @@ pub struct Response {
     pub body: Cow<'static, str>,
     /// The gRPC status code, for a gRPC request.
     pub grpc_status: Option<u32>,
+}
+
+impl fmt::Debug for Response {
+    /// Without the values of fields, which may be cookies.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields: Vec<&str> = self.headers.iter().map(|(name, _)| *name).collect();
+        f.debug_struct("Response").field("status", &self.status).field("fields", &fields).finish_non_exhaustive()
+    }
 }
 
 impl Response {

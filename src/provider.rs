@@ -97,7 +97,7 @@ pub struct Fetch {
 }
 
 /// How a fetch ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     /// When it ended.
     pub at: Timestamp,
@@ -105,6 +105,14 @@ pub struct Reply {
     pub unknown_kid_at: Option<Timestamp>,
     /// The body of a 200 (of a 201 where a POST created something), or what went wrong.
     pub result: Result<Arc<[u8]>, FetchFailure>,
+}
+
+impl fmt::Debug for Reply {
+    /// Without the body, which may be a token's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let result = self.result.as_ref().map(|body| body.len());
+        f.debug_struct("Reply").field("at", &self.at).field("result", &result).finish_non_exhaustive()
+    }
 }
 
 /// What can go wrong with a fetch.

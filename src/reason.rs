@@ -90,6 +90,8 @@ pub enum Reason {
     StepUpUnmet,
     /// What the rules ask for together does not fit into a cookie.
     StepUpTooLong,
+    /// The request's host is one that the login does not cover.
+    HostMismatch,
     /// The header fields cannot be read, so that identity fields could not be removed for certain.
     HeadersRejected,
     /// The person, or the provider, has said no (`access_denied`, RFC 6749 section 4.1.2.1).
@@ -137,7 +139,7 @@ pub enum PathDefect {
 
 impl Reason {
     /// Every code, in the order of the decision table.
-    pub const CODES: [&'static str; 36] = [
+    pub const CODES: [&'static str; 37] = [
         "not_protected",
         "path_rejected",
         "token_missing",
@@ -159,6 +161,7 @@ impl Reason {
         "keys_unavailable",
         "step_up_failed",
         "step_up_too_long",
+        "host_mismatch",
         "headers_rejected",
         "authorization_denied",
         "login_required",
@@ -202,6 +205,7 @@ impl Reason {
             Self::KeysUnavailable { .. } => "keys_unavailable",
             Self::StepUpFailed { .. } | Self::StepUpUnmet => "step_up_failed",
             Self::StepUpTooLong => "step_up_too_long",
+            Self::HostMismatch => "host_mismatch",
             Self::HeadersRejected => "headers_rejected",
             Self::AuthorizationDenied => "authorization_denied",
             Self::LoginRequired => "login_required",
@@ -268,6 +272,9 @@ impl fmt::Display for Reason {
             }
             Self::StepUpUnmet => f.write_str("the identity provider cannot prove what the rule asks for"),
             Self::StepUpTooLong => f.write_str("what the rules ask for together does not fit into a cookie"),
+            Self::HostMismatch => f.write_str(
+                "the login is for another host (that of `client.redirect_uri`, or below `callback.cookie.domain`)",
+            ),
             Self::HeadersRejected => f.write_str("the request's header fields cannot be read"),
             Self::AuthorizationDenied => f.write_str("the login was cancelled, or the identity provider refused it"),
             Self::LoginRequired => f.write_str("the identity provider needs the person to log in"),

@@ -27,21 +27,27 @@ impl Template {
         Ok(Self(text.into()))
     }
 
-    /// The text with a value in each place; a place without one stays empty.
+    /// The text with a value in each place.
     #[must_use]
     pub fn render(&self, values: &[(&str, &str)]) -> String {
-        let mut page = String::with_capacity(self.0.len());
-        let mut rest: &str = &self.0;
-        while let Some((before, (name, after))) =
-            rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
-        {
-            page.push_str(before);
-            let value = values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
-            escape(value, &mut page);
-            rest = after;
-        }
-        page + rest
+        render(&self.0, values)
     }
+}
+
+/// A text with a value in each place; a place without one stays empty.
+#[must_use]
+pub fn render(text: &str, values: &[(&str, &str)]) -> String {
+    let mut page = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, (name, after))) =
+        rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
+    {
+        page.push_str(before);
+        let value = values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
+        escape(value, &mut page);
+        rest = after;
+    }
+    page + rest
 }
 
 fn escape(text: &str, page: &mut String) {

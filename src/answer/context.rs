@@ -44,12 +44,12 @@ pub struct RequestContext {
 impl RequestContext {
     /// Reads the request. A token in a header is an API client's; with such a header configured, no browser sends
     /// one.
-    pub fn of(request: &Request<'_>, token_in_header: bool) -> Self {
+    pub fn of(request: &Request<'_>, token_in_header: bool, secure: bool) -> Self {
         Self {
             kind: kind_of(request, token_in_header),
             own_path: repeatable_path(request),
             referer: request.first("referer"),
-            attempts: Attempts::of(request),
+            attempts: Attempts::of(request, secure),
             cookies: OwnCookies::default(),
             sets_out: sets_out(request),
         }
@@ -76,10 +76,11 @@ impl RequestContext {
         page.unwrap_or_else(|| "/".to_owned())
     }
 
-    /// How many step-ups for these rules came before this one.
-    pub fn attempts_before(&self, fingerprint: impl FnOnce() -> String, now: Timestamp) -> u32 {
+    /// How many step-ups for these rules came before this one. Where the gate completes them, `completed`, it counts those that
+    /// came back, and nothing that goes round by itself takes long.
+    pub fn attempts_before(&self, fingerprint: impl FnOnce() -> String, completed: bool, now: Timestamp) -> u32 {
         match self.attempts.counted(fingerprint) {
-            Some((_, last)) if self.sets_out && now.since(last) >= ATTEMPT_IN_PROGRESS => 0,
+            Some((_, last)) if (self.sets_out || completed) && now.since(last) >= ATTEMPT_IN_PROGRESS => 0,
             Some((count, _)) => count,
             None => 0,
         }
@@ -99,15 +100,14 @@ pub const ATTEMPT_IN_PROGRESS: Duration = Duration::from_secs(60);
 pub struct Attempts(Option<String>);
 
 impl Attempts {
-    /// Reads the cookie.
-    pub fn of(request: &Request<'_>) -> Self {
-        let secure = cookie_value(request, SECURE_ATTEMPTS_COOKIE);
-        Self(secure.or_else(|| cookie_value(request, ATTEMPTS_COOKIE)))
+    /// Reads the cookie, by the one name that the gate sets: any other may come from another host of the site.
+    pub fn of(request: &Request<'_>, secure: bool) -> Self {
+        Self(cookie_value(request, Self::cookie(secure)))
     }
 
-    /// Whether a cookie is the one that counts.
-    pub fn is_cookie(name: &str) -> bool {
-        matches!(name, ATTEMPTS_COOKIE | SECURE_ATTEMPTS_COOKIE)
+    /// The cookie's name.
+    pub const fn cookie(secure: bool) -> &'static str {
+        if secure { SECURE_ATTEMPTS_COOKIE } else { ATTEMPTS_COOKIE }
     }
 
     /// The count for these rules and the time of the last step-up, if there is one.
@@ -187,7 +187,7 @@ mod tests {
     fn context(method: &str, path: &str, fields: &[(&str, &str)]) -> RequestContext {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         let request = Request { method: method.as_bytes(), authority: b"", path: path.as_bytes(), fields: &fields };
-        RequestContext::of(&request, false)
+        RequestContext::of(&request, false, true)
     }
 
     #[test]
@@ -241,20 +241,20 @@ mod tests {
     #[test]
     fn attempts_count_only_returns_for_the_same_rules() {
         let attempts = |fields: &[(&str, &str)]| {
-            context("GET", "/", fields).attempts_before(|| "abc".to_owned(), Timestamp::from_secs(1000))
+            context("GET", "/", fields).attempts_before(|| "abc".to_owned(), false, Timestamp::from_secs(1000))
         };
         assert_eq!(attempts(&[]), 0);
-        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 2);
         assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2")]), 2);
-        assert_eq!(attempts(&[("cookie", "stepgate_attempts=xyz.2")]), 0);
-        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.-2")]), 0);
-        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "cross-site")]), 2);
-        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "none")]), 0);
-        let by_script = [("cookie", "stepgate_attempts=abc.2"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 0, "another host of the site may set it");
+        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=xyz.2")]), 0);
+        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.-2")]), 0);
+        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2"), ("sec-fetch-site", "cross-site")]), 2);
+        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2"), ("sec-fetch-site", "none")]), 0);
+        let by_script = [("cookie", "__Host-stepgate_attempts=abc.2"), ("sec-fetch-site", "same-origin")];
         assert_eq!(attempts(&by_script), 2);
         assert_eq!(attempts(&[by_script[0], by_script[1], ("sec-fetch-user", "?1")]), 0);
         let typed = |last: &str| {
-            attempts(&[("cookie", &format!("stepgate_attempts=abc.2.{last}")), ("sec-fetch-site", "none")])
+            attempts(&[("cookie", &format!("__Host-stepgate_attempts=abc.2.{last}")), ("sec-fetch-site", "none")])
         };
         assert_eq!((typed("940"), typed("941")), (0, 2), "it may be a return from a step-up that is under way");
     }

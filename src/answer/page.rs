@@ -1,7 +1,7 @@
 //! The pages that a person sees when neither the app nor the provider answers.
 
 use crate::reason::{ExchangeFault, Reason};
-use crate::template::Template;
+use crate::template::{self, Template};
 
 /// The built-in page.
 const PAGE: &str = include_str!("page.html");
@@ -32,6 +32,9 @@ pub fn words(reason: &Reason) -> (&'static str, &'static str) {
         ),
         Reason::StepUpTooLong => {
             ("This page asks for too much", "The people who run this site can help: tell them what is written below.")
+        }
+        Reason::HostMismatch => {
+            ("There is no login at this address", "The same page may be there under the site's main address.")
         }
         Reason::AuthorizationDenied => (
             "The login was cancelled",
@@ -84,13 +87,18 @@ pub fn render(own: Option<&Template>, reason: &Reason, detail: &str, link: (&str
     ];
     match own {
         Some(template) => template.render(&values),
-        None => Template::parse(PAGE).map(|template| template.render(&values)).unwrap_or_default(),
+        None => template::render(PAGE, &values),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_built_in_page_is_a_template() {
+        assert!(Template::parse(PAGE).is_ok());
+    }
 
     #[test]
     fn what_comes_from_outside_is_escaped() {

@@ -135,7 +135,7 @@ pub(super) fn decode(
 ) -> Option<CallbackConfig> {
     let object = Object::open(node, &fields::CALLBACK, errors)?;
     let keys = decode_keys(&object, env, errors);
-    let secure = client.is_none_or(|client| client.redirect_uri.starts_with("https:"));
+    let secure = client.is_none_or(ClientConfig::is_secure);
     let cookie = decode_cookie(&object, secure, errors);
     let seal_token = object.get("seal_token").map_or(Some(false), |node| node.boolean(errors));
     let modes = [("query", ResponseMode::Query), ("form_post", ResponseMode::FormPost)];
@@ -207,10 +207,11 @@ fn decode_cookie(callback: &Object<'_>, secure: bool, errors: &mut ConfigErrors)
     let node = callback.get("cookie").unwrap_or(Node { path: callback.place("cookie"), value: &empty });
     let object = Object::open(&node, &fields::CALLBACK_COOKIE, errors)?;
     let domain = object.get("domain").map_or(Some(None), |node| {
-        let accepted = "a domain such as `example.com`, without a dot at its start";
+        let accepted = "a domain such as `example.com`, without a dot at its start, and not a top-level domain";
         node.parsed(accepted, errors, |text| {
             let host = readable_host(text.as_bytes()).filter(|host| *host == text.to_ascii_lowercase().as_bytes())?;
-            Some(Some(String::from_utf8(host).ok()?))
+            let domain = String::from_utf8(host).ok()?;
+            (domain.contains('.') || domain == "localhost").then_some(Some(domain))
         })
     });
     let path = object.get("path").map_or(Some("/".to_owned()), |node| {
@@ -297,6 +298,9 @@ pub(super) fn check(
             );
         }
     }
+    if let Some(login) = decoded.login_urls.first().filter(|_| callback.seal_token) {
+        errors.push(&login.place, "contradicts `callback.seal_token`: the cookie that the app sets is not sealed");
+    }
     check_cookie(callback, token, errors);
     for (place, bytes) in &decoded.demand_bytes {
         if *bytes > MAX_DEMAND_BYTES {
@@ -313,8 +317,13 @@ fn check_cookie(callback: &CallbackConfig, token: &TokenConfig, errors: &mut Con
     if name.len() > MAX_COOKIE_NAME_BYTES {
         errors.push("token.cookie", format!("with `callback`, must have at most {MAX_COOKIE_NAME_BYTES} characters"));
     }
-    let host_only = name.starts_with("__Host-");
-    if (host_only || name.starts_with("__Secure-")) && !cookie.secure {
+    let lower = name.to_ascii_lowercase();
+    if lower.contains("stepgate_") {
+        errors.push("token.cookie", "must not contain `stepgate_`, which the gate's other cookies do");
+    }
+    // Browsers know the prefixes in any case (RFC 6265bis section 4.1.3).
+    let host_only = lower.starts_with("__host-");
+    if (host_only || lower.starts_with("__secure-")) && !cookie.secure {
         errors.push("token.cookie", "this prefix needs a `client.redirect_uri` with https");
     }
     if host_only && (cookie.domain.is_some() || cookie.path != "/") {

@@ -9,7 +9,7 @@ use super::{fields, is_token};
 pub const MAX_IDENTITY_HEADERS: usize = 64;
 
 /// Fields that mean something to HTTP itself, or to whoever reads credentials: none of them can be an identity header.
-pub const RESERVED_HEADERS: [&str; 16] = [
+pub const RESERVED_HEADERS: [&str; 24] = [
     "authorization",
     "connection",
     "content-encoding",
@@ -21,11 +21,19 @@ pub const RESERVED_HEADERS: [&str; 16] = [
     "host",
     "keep-alive",
     "proxy-authorization",
+    "set-cookie",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-envoy-original-path",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
 ];
 
 /// What the app is told of who asks.

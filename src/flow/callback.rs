@@ -40,6 +40,21 @@ pub fn route(callback: &CallbackConfig, request: &Request<'_>) -> Option<Route> 
     })
 }
 
+/// The origin that a person comes back to: the callback's, or that of a host below the domain that the cookie is for. `None`:
+/// the cookie would not get there.
+pub fn origin_of(callback: &CallbackConfig, authority: &[u8]) -> Option<String> {
+    let host = readable_host(authority)?;
+    if host == callback.host {
+        return Some(callback.origin.clone());
+    }
+    let above = host.strip_suffix(callback.cookie.domain.as_ref()?.as_bytes())?;
+    if !above.is_empty() && !above.ends_with(b".") {
+        return None;
+    }
+    let (scheme, _) = callback.origin.split_once("://")?;
+    Some(format!("{scheme}://{}", std::str::from_utf8(authority).ok()?.to_ascii_lowercase()))
+}
+
 /// What a request to the callback wants.
 #[derive(Debug)]
 pub enum CallbackRequest {
@@ -132,4 +147,18 @@ fn refusal(error: &str) -> Reason {
 pub fn query(target: &[u8]) -> &[u8] {
     let at = target.iter().position(|&byte| byte == b'?');
     at.and_then(|at| target.get(at + 1..)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_bounded() {
+        let read = |length: usize| {
+            let query = format!("state={}&code={}", "s".repeat(22), "c".repeat(length));
+            CallbackRequest::read(query.as_bytes(), ResponseMode::Query, false).is_ok()
+        };
+        assert_eq!([0, 1, MAX_CODE_BYTES, MAX_CODE_BYTES + 1].map(read), [false, true, true, false]);
+    }
 }

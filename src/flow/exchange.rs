@@ -34,9 +34,7 @@ pub fn token_request(config: &Config, url: String, code: &Secret, verifier: &str
 
 /// The pushed authorization request (RFC 9126 section 2.1).
 pub fn pushed_request(config: &Config, url: String, parameters: &[(&str, &str)], env: Env<'_>) -> Fetch {
-    // Client authentication brings it where it belongs.
-    let parameters: Vec<_> = parameters.iter().filter(|(name, _)| *name != "client_id").copied().collect();
-    post(config, Endpoint::PushedAuthorization, url, &parameters, env)
+    post(config, Endpoint::PushedAuthorization, url, parameters, env)
 }
 
 /// A POST that the client authenticates itself in (OpenID Connect Core section 9).
@@ -48,17 +46,17 @@ fn post(config: &Config, endpoint: Endpoint, url: String, parameters: &[(&str, &
     let assertion;
     match &client.authentication {
         ClientAuthentication::Basic => authorization = Some(basic(&client.id, secret)),
-        ClientAuthentication::Post => parameters.extend([("client_id", client.id.as_str()), ("client_secret", secret)]),
+        ClientAuthentication::Post => parameters.push(("client_secret", secret)),
         ClientAuthentication::PrivateKeyJwt(key) => {
             let signed = key.as_ref().and_then(|key| key.sign(assertion_claims(config, env)));
             assertion = signed.unwrap_or_default();
-            parameters.extend([
-                ("client_id", client.id.as_str()),
-                ("client_assertion_type", JWT_BEARER),
-                ("client_assertion", &assertion),
-            ]);
+            parameters.extend([("client_assertion_type", JWT_BEARER), ("client_assertion", &assertion)]);
         }
-        ClientAuthentication::None => parameters.push(("client_id", &client.id)),
+        ClientAuthentication::None => {}
+    }
+    let in_form = !matches!(client.authentication, ClientAuthentication::Basic);
+    if in_form && parameters.iter().all(|(name, _)| *name != "client_id") {
+        parameters.push(("client_id", &client.id));
     }
     let form = Form { body: Secret::new(&form_encode(&parameters)), authorization };
     Fetch {
@@ -117,7 +115,7 @@ fn fault(failure: FetchFailure) -> ExchangeFault {
         FetchFailure::Unreachable | FetchFailure::Elsewhere => ExchangeFault::Unavailable("unreachable"),
         FetchFailure::Reset => ExchangeFault::Unavailable("reset"),
         FetchFailure::TooLarge => ExchangeFault::Malformed("too long"),
-        FetchFailure::Status(500..) => ExchangeFault::Unavailable("a server error"),
+        FetchFailure::Status(429 | 500..) => ExchangeFault::Unavailable("a server error"),
         FetchFailure::Status(_) => ExchangeFault::Malformed("a status that is not 200"),
     }
 }

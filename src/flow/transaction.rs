@@ -29,6 +29,9 @@ pub struct Transaction {
     pub demand: Demand,
     /// The path and query to come back to.
     pub return_to: String,
+    /// The origin to come back to, where it is not that of the callback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// The digest of the `sub` that the browser's token had, if that was still valid.
     pub subject: Option<String>,
     /// When it began, in seconds since the Unix epoch.
@@ -54,6 +57,12 @@ impl Transaction {
         open(keys, Purpose::Transaction(state), sealed)
     }
 
+    /// Where to come back to.
+    #[must_use]
+    pub fn way_back(&self) -> String {
+        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.return_to)
+    }
+
     /// When it began.
     #[must_use]
     pub const fn issued_at(&self) -> Timestamp {
@@ -75,6 +84,9 @@ pub struct Start {
     pub demand: Demand,
     /// The path and query to come back to.
     pub return_to: String,
+    /// The origin to come back to, where it is not that of the callback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// When the link was made, in seconds since the Unix epoch.
     pub issued_at: u64,
 }
@@ -93,6 +105,12 @@ impl Start {
     #[must_use]
     pub fn open(keys: &SealingKeys, sealed: &str) -> Option<Self> {
         open(keys, Purpose::Start, sealed)
+    }
+
+    /// Where to come back to.
+    #[must_use]
+    pub fn way_back(&self) -> String {
+        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.return_to)
     }
 
     /// Whether the link is too old.
@@ -146,6 +164,7 @@ mod tests {
             verifier: "v".into(),
             demand,
             return_to: return_to.into(),
+            origin: None,
             subject: None,
             issued_at: 1000,
             attempts: 1,
@@ -174,7 +193,7 @@ mod tests {
         let opened = Transaction::open(&keys(), "state", &sealed).unwrap();
         assert!(!opened.is_expired(Timestamp::from_secs(1000 + 599)));
         assert!(opened.is_expired(Timestamp::from_secs(1000 + 600)));
-        let start = Start { demand: opened.demand, return_to: "/".into(), issued_at: 1000 };
+        let start = Start { demand: opened.demand, return_to: "/".into(), origin: None, issued_at: 1000 };
         let sealed = start.seal(&keys(), &[7; 32]).unwrap();
         assert!(Transaction::open(&keys(), "state", &sealed).is_none());
         let start = Start::open(&keys(), &sealed).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{BodyRequest, Gate, Inquiry, Outcome, Pending, Purpose, Stage, Step};
-use crate::answer::{Answerer, Decision, Failure, RequestContext, clear_attempts};
+use crate::answer::{Answerer, Decision, Failure, RequestKind, clear_attempts};
 use crate::claims::VerifiedIdToken;
 use crate::config::{CallbackConfig, Hint, ResponseMode};
 use crate::encoding::base64url_encode;
@@ -13,6 +13,7 @@ use crate::flow::{
     id_token, pushed_request, pushed_request_uri, query, subject_digest, token_request,
 };
 use crate::http::{Request, append_query};
+use crate::jose::Jws;
 use crate::oidc::{AuthorizationRequest, as_strs};
 use crate::provider::{Lookup, Service};
 use crate::reason::{ExchangeFault, Reason};
@@ -31,6 +32,8 @@ pub(super) struct Departure {
     attempts: u32,
     /// The path and query to come back to.
     return_to: String,
+    /// The origin to come back to, where it is not that of the callback.
+    origin: Option<String>,
     /// The digest of the `sub` that must stay.
     subject: Option<String>,
     /// What the provider is told of who is logged in.
@@ -46,6 +49,7 @@ pub(super) struct Departure {
 /// What was drawn and sealed for a departure.
 pub(super) struct Prepared {
     endpoint: String,
+    cookies: Vec<String>,
 }
 
 /// A person who is back from the provider.
@@ -56,13 +60,27 @@ pub(super) struct Returned {
     current_subject: Option<String>,
 }
 
+impl Departure {
+    /// Where to come back to.
+    fn way_back(&self) -> String {
+        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.return_to)
+    }
+}
+
 impl Gate {
     /// A request for one of the gate's own paths. It never reaches the app.
     pub(super) fn begin_own(&mut self, route: Route, request: &Request<'_>, env: Env<'_>) -> Step {
         let mut inquiry = self.inquire(request, false, env);
-        inquiry.token = self.find_token(request).ok().flatten().map(|found| found.token.into());
+        match self.find_token(request) {
+            Ok(found) => inquiry.token = found.map(|found| found.token.into()),
+            Err(reason) => inquiry.ambiguous = reason == Reason::TokenAmbiguous,
+        }
         match route {
             Route::Logout => self.log_out(inquiry, env),
+            // Nobody's body is worth waiting for without a login under way.
+            Route::CallbackForm if !self.has_transaction(&inquiry) => {
+                self.fail_login(&inquiry, Reason::TransactionMissing, None, env)
+            }
             Route::CallbackForm => {
                 let body = BodyRequest { max_bytes: MAX_FORM_BYTES, timeout: self.config.provider.timeout };
                 Step::Body(body, Pending { inquiry, stage: Stage::Form })
@@ -74,25 +92,52 @@ impl Gate {
         }
     }
 
-    /// The link that starts a login for these rules, for a script that cannot follow a redirect to the provider. `None`:
-    /// what they ask for together does not fit.
-    pub(super) fn start_url(
-        &self,
-        callback: &CallbackConfig,
-        demand: &Demand,
-        context: &RequestContext,
-        env: Env<'_>,
-    ) -> Option<String> {
-        let return_to = context.page(&callback.origin);
-        let start = Start { demand: demand.clone(), return_to, issued_at: env.now.as_secs() };
-        let sealed = start.seal(&callback.keys, &(env.entropy)())?;
-        Some(append_query(&self.config.client.redirect_uri, &[("step_up", &sealed)]))
+    fn has_transaction(&self, inquiry: &Inquiry) -> bool {
+        let keys = self.config.callback.as_ref().map(|callback| &callback.keys);
+        let opens = |(state, sealed): &(String, Option<String>)| {
+            keys.zip(sealed.as_ref()).is_some_and(|(keys, sealed)| Transaction::open(keys, state, sealed).is_some())
+        };
+        inquiry.context.cookies.transactions.iter().any(opens)
     }
 
-    /// A person who is sent to the provider from a page.
-    pub(super) fn departure(
+    /// Leads a person to the provider, or tells a script where to lead the person.
+    pub(super) fn log_in(
         &self,
+        inquiry: Inquiry,
         callback: &CallbackConfig,
+        (demand, reason): (&Demand, Reason),
+        token: Option<Arc<VerifiedIdToken>>,
+        env: Env<'_>,
+    ) -> Step {
+        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let Some(origin) = inquiry.origin.clone() else {
+            return Step::Done(answerer.failure(Failure::of(Reason::HostMismatch)));
+        };
+        let elsewhere = Some(&origin).filter(|origin| **origin != callback.origin);
+        if elsewhere.is_none() && !answerer.challenges(demand) {
+            let departure = self.departure(&inquiry, (demand, reason), token, env);
+            return self.depart(inquiry, Box::new(departure), env);
+        }
+        // A script cannot follow a redirect to the provider, and needs no cookie. From another host, the login begins where it
+        // will end.
+        let start = Start {
+            demand: demand.clone(),
+            return_to: inquiry.context.page(&origin),
+            origin: elsewhere.cloned(),
+            issued_at: env.now.as_secs(),
+        };
+        let sealed = start.seal(&callback.keys, &(env.entropy)());
+        let url = sealed.map(|sealed| append_query(&self.config.client.redirect_uri, &[("step_up", &sealed)]));
+        Step::Done(match (answerer.challenges(demand), url) {
+            (true, url) => answerer.challenge(demand, reason, url.as_deref()),
+            (false, Some(url)) => Decision::redirect(reason, &demand.rules, url, Vec::new()),
+            (false, None) => answerer.failure(Failure::of(Reason::StepUpTooLong)),
+        })
+    }
+
+    /// A person who is sent to the provider from a page of the callback's host.
+    fn departure(
+        &self,
         inquiry: &Inquiry,
         (demand, reason): (&Demand, Reason),
         token: Option<Arc<VerifiedIdToken>>,
@@ -100,13 +145,15 @@ impl Gate {
     ) -> Departure {
         let valid = token.as_ref().filter(|token| token.check_times(env.now, self.config.token.leeway).is_ok());
         let raw = inquiry.token.as_deref();
+        let how = self.config.callback.as_ref().map_or(Hint::None, |callback| callback.hint);
         Departure {
             demand: demand.clone(),
             reason,
-            attempts: inquiry.context.attempts_before(|| demand.fingerprint(), env.now),
-            return_to: inquiry.context.page(&callback.origin),
+            attempts: inquiry.context.attempts_before(|| demand.fingerprint(), true, env.now),
+            return_to: inquiry.context.page(inquiry.origin.as_deref().unwrap_or_default()),
+            origin: None,
             subject: valid.map(|token| subject_digest(token.subject())),
-            hint: token.as_deref().and_then(|token| hint(callback.hint, token, raw?)),
+            hint: token.as_deref().and_then(|token| hint(how, token, raw?)),
             afresh: false,
             cookies: Vec::new(),
             token,
@@ -114,14 +161,14 @@ impl Gate {
     }
 
     /// Sends a person to the provider, unless that was in vain too often.
-    pub(super) fn depart(&self, inquiry: Inquiry, mut departure: Box<Departure>, env: Env<'_>) -> Step {
+    pub(super) fn depart(&self, inquiry: Inquiry, departure: Box<Departure>, env: Env<'_>) -> Step {
         let Some(names) = self.own_cookie_names() else { return self.not_completed(&inquiry, env) };
         let demand = &departure.demand;
         let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
         if departure.attempts >= demand.step_up.max_attempts {
             let cookies = departure.cookies.clone();
-            let failure =
-                Failure { try_again: Some(&departure.return_to), cookies, ..Failure::of(departure.reason.clone()) };
+            let way_back = departure.way_back();
+            let failure = Failure { try_again: Some(&way_back), cookies, ..Failure::of(departure.reason.clone()) };
             let because = (departure.attempts, departure.reason.clone());
             return Step::Done(answerer.give_up(demand, departure.token.as_deref(), because, failure));
         }
@@ -152,6 +199,7 @@ impl Gate {
             verifier: base64url_encode(&for_verifier),
             demand: demand.clone(),
             return_to: departure.return_to.clone(),
+            origin: departure.origin.clone(),
             subject: departure.subject.clone(),
             issued_at: env.now.as_secs(),
             attempts: departure.attempts + 1,
@@ -182,12 +230,11 @@ impl Gate {
         let begun = names.begin(&state, &sealed, &inquiry.context.cookies, env.now);
         let Some(pushed) = pushed else {
             let cookies = begun.into_iter().chain(departure.cookies.clone()).collect();
-            let (attempts, reason) = (transaction.attempts, departure.reason.clone());
-            return Step::Done(answerer.step_up(demand, reason, attempts, request.url(&endpoint), cookies));
+            let location = request.url(&endpoint);
+            return Step::Done(Decision::redirect(departure.reason, &departure.demand.rules, location, cookies));
         };
         let fetch = pushed_request(&self.config, pushed, &as_strs(&request.parameters()), env);
-        departure.cookies.splice(0..0, begun);
-        let prepared = Prepared { endpoint };
+        let prepared = Prepared { endpoint, cookies: begun };
         Step::Fetch(fetch, Pending { inquiry, stage: Stage::Pushed(departure, prepared) })
     }
 
@@ -195,26 +242,30 @@ impl Gate {
     pub(super) fn pushed(
         &self,
         inquiry: &Inquiry,
-        departure: &Departure,
+        departure: Departure,
         prepared: Prepared,
         outcome: &Outcome,
         env: Env<'_>,
     ) -> Step {
-        let demand = &departure.demand;
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let rules = &departure.demand.rules;
         let request_uri = match outcome {
             Outcome::Fetched(reply) => pushed_request_uri(reply),
             _ => None,
         };
         let Some(request_uri) = request_uri else {
-            let failure =
-                Failure { try_again: Some(&departure.return_to), ..Failure::of(Reason::PushedAuthorizationFailed) };
+            let answerer = Answerer { config: &self.config, context: &inquiry.context, rules, env };
+            let way_back = departure.way_back();
+            let failure = Failure {
+                try_again: Some(&way_back),
+                cookies: departure.cookies,
+                ..Failure::of(Reason::PushedAuthorizationFailed)
+            };
             return Step::Done(answerer.failure(failure));
         };
         let parameters = [("client_id", self.config.client.id.as_str()), ("request_uri", &request_uri)];
         let location = append_query(&prepared.endpoint, &parameters);
-        let (reason, attempts) = (departure.reason.clone(), departure.attempts + 1);
-        Step::Done(answerer.step_up(demand, reason, attempts, location, departure.cookies.clone()))
+        let cookies = prepared.cookies.into_iter().chain(departure.cookies).collect();
+        Step::Done(Decision::redirect(departure.reason, rules, location, cookies))
     }
 
     /// What came to the callback.
@@ -226,9 +277,14 @@ impl Gate {
                 let Some(start) = Start::open(&callback.keys, &sealed) else {
                     return self.fail_login(&inquiry, Reason::TransactionMissing, None, env);
                 };
+                if inquiry.context.kind != RequestKind::Navigation {
+                    let reason =
+                        Reason::CallbackMalformed("a login starts with a page, not with a script or a picture");
+                    return self.fail_login(&inquiry, reason, None, env);
+                }
                 if start.is_expired(env.now) {
-                    let failure =
-                        Failure { try_again: Some(&start.return_to), ..Failure::of(Reason::TransactionExpired) };
+                    let way_back = start.way_back();
+                    let failure = Failure { try_again: Some(&way_back), ..Failure::of(Reason::TransactionExpired) };
                     return Step::Done(self.answerer(&inquiry, env).failure(failure));
                 }
                 return self.look_at(inquiry, Purpose::Start(Box::new(start)), env);
@@ -256,19 +312,18 @@ impl Gate {
         token: Result<Arc<VerifiedIdToken>, Reason>,
         env: Env<'_>,
     ) -> Step {
-        let Some(callback) = &self.config.callback else { return self.not_completed(&inquiry, env) };
         let reason = match self.evaluate(&start.demand, token.as_deref(), env.now) {
             Ok(()) => {
                 let rules = &start.demand.rules;
-                return Step::Done(Decision::redirect(Reason::Satisfied, rules, start.return_to, Vec::new()));
+                return Step::Done(Decision::redirect(Reason::Satisfied, rules, start.way_back(), Vec::new()));
             }
             Err(reason) => reason,
         };
         if matches!(reason, Reason::KeysUnavailable { .. }) {
             return Step::Done(self.answerer(&inquiry, env).failure(Failure::of(reason)));
         }
-        let mut departure = self.departure(callback, &inquiry, (&start.demand, reason), token.ok(), env);
-        departure.return_to = start.return_to;
+        let departure = self.departure(&inquiry, (&start.demand, reason), token.ok(), env);
+        let departure = Departure { return_to: start.return_to, origin: start.origin, ..departure };
         self.depart(inquiry, Box::new(departure), env)
     }
 
@@ -282,7 +337,7 @@ impl Gate {
             Lookup::Unavailable(retry_after) => {
                 return self.fail_login(&inquiry, Reason::KeysUnavailable { retry_after }, Some(&returned), env);
             }
-            Lookup::Unknown => false,
+            Lookup::Unknown => true,
         };
         let is_issuers = match &returned.response.issuer {
             Some(issuer) => *issuer == self.config.provider.issuer,
@@ -380,6 +435,7 @@ impl Gate {
                 reason,
                 attempts: transaction.attempts,
                 return_to: transaction.return_to.clone(),
+                origin: transaction.origin.clone(),
                 subject: transaction.subject.clone(),
                 hint: inquiry.token.as_deref().and_then(|raw| hint(names.callback.hint, &token, raw)),
                 cookies: vec![names.end(&returned.response.state)],
@@ -398,9 +454,15 @@ impl Gate {
             let reason = Reason::TokenMalformed("too long for cookies");
             return self.fail_login(&inquiry, reason, Some(returned), env);
         };
+        if inquiry.ambiguous {
+            cookies.extend(names.clear_elsewhere(&inquiry.context.cookies));
+        }
         cookies.push(names.end(&returned.response.state));
-        let (rules, location) = (&transaction.demand.rules, transaction.return_to.clone());
-        Step::Done(Decision::redirect(Reason::LoginCompleted, rules, location, cookies))
+        // Should the page ask again, because the cookie does not reach it or the provider's clock is another, that counts.
+        let (demand, location) = (&transaction.demand, transaction.way_back());
+        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        cookies.push(answerer.counted(demand, transaction.attempts));
+        Step::Done(Decision::redirect(Reason::LoginCompleted, &demand.rules, location, cookies))
     }
 
     /// What every login asks of its token, whatever the rule (OpenID Connect Core section 3.1.3.7).
@@ -426,7 +488,10 @@ impl Gate {
                 let after = format!("{}/", names.callback.origin);
                 let mut parameters =
                     vec![("client_id", self.config.client.id.as_str()), ("post_logout_redirect_uri", &after)];
-                let hint = inquiry.token.as_deref().filter(|token| token.len() <= MAX_HINT_BYTES);
+                let algorithms = &self.config.token.algorithms;
+                let is_hint = |token: &&str| Jws::parse(token, MAX_HINT_BYTES, algorithms).is_ok();
+                // What is sealed is not to be read in a URL.
+                let hint = inquiry.token.as_deref().filter(is_hint).filter(|_| !names.callback.seal_token);
                 parameters.extend(hint.map(|token| ("id_token_hint", token)));
                 append_query(&endpoint, &parameters)
             }
@@ -435,6 +500,9 @@ impl Gate {
             Lookup::Unknown | Lookup::Unavailable(_) => "/".to_owned(),
         };
         let mut cookies = names.clear(&inquiry.context.cookies);
+        if inquiry.ambiguous {
+            cookies.extend(names.clear_elsewhere(&inquiry.context.cookies));
+        }
         cookies.push(clear_attempts(&self.config));
         Step::Done(Decision::redirect(Reason::LoggedOut, &[], location, cookies))
     }
@@ -447,10 +515,11 @@ impl Gate {
         because: Reason,
         env: Env<'_>,
     ) -> Step {
-        let Transaction { demand, attempts, return_to, .. } = &returned.transaction;
+        let Transaction { demand, attempts, .. } = &returned.transaction;
+        let way_back = returned.transaction.way_back();
         let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
         let failure =
-            Failure { try_again: Some(return_to), cookies: self.ended(returned), ..Failure::of(because.clone()) };
+            Failure { try_again: Some(&way_back), cookies: self.ended(returned), ..Failure::of(because.clone()) };
         Step::Done(answerer.give_up(demand, token, (*attempts, because), failure))
     }
 
@@ -464,8 +533,9 @@ impl Gate {
     ) -> Step {
         let rules = returned.map_or(&[][..], |returned| &returned.transaction.demand.rules);
         let answerer = Answerer { config: &self.config, context: &inquiry.context, rules, env };
+        let way_back = returned.map(|returned| returned.transaction.way_back());
         let failure = Failure {
-            try_again: returned.map(|returned| returned.transaction.return_to.as_str()),
+            try_again: way_back.as_deref(),
             cookies: returned.map_or_else(Vec::new, |returned| self.ended(returned)),
             ..Failure::of(reason)
         };

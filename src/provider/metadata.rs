@@ -39,7 +39,14 @@ impl Metadata {
             jwks_uri: endpoint("jwks_uri", "no usable `jwks_uri`")?,
             token_endpoint: optional("token_endpoint"),
             end_session_endpoint: optional("end_session_endpoint"),
-            pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
+            // Without it the request would take the browser's way.
+            pushed_authorization_request_endpoint: match document.get("pushed_authorization_request_endpoint") {
+                None | Some(Value::Null) => None,
+                Some(_) => Some(endpoint(
+                    "pushed_authorization_request_endpoint",
+                    "no usable `pushed_authorization_request_endpoint`",
+                )?),
+            },
             names_issuer_in_responses: names_issuer == Some(&Value::Bool(true)),
         })
     }

@@ -19,7 +19,7 @@ fn texts(list: &Value) -> impl Iterator<Item = String> {
 }
 
 /// The environment variables that reach the module.
-fn environment(tree: &Value) -> BTreeSet<String> {
+fn passed_on(tree: &Value) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     objects(tree, &mut |object| {
         for list in ["host_env_keys", "hostKeys"] {
@@ -58,9 +58,9 @@ fn of(tree: &Value, place: &str) -> Value {
         }
     });
     assert_eq!(found.len(), 1, "{place}: one gate configuration");
-    let variables = environment(tree);
+    let variables = passed_on(tree);
     let config = found.remove(0);
-    let env = |name: &str| variables.contains(name).then(|| SECRET.to_owned());
+    let env = |name: &str| super::environment(name).filter(|_| variables.contains(name));
     Config::from_value(&config, &env).unwrap_or_else(|errors| panic!("{place}: {errors}"));
     config
 }
@@ -77,12 +77,14 @@ fn in_the_pages() {
 
 #[test]
 fn in_envoy_yaml() {
-    let path = "envoy/envoy.yaml";
-    let documents = yaml_file(path);
-    let [document] = documents.as_slice() else { panic!("{path}: one document") };
-    let config = of(document, path);
-    let clusters = document["static_resources"]["clusters"].as_array().expect("clusters");
-    assert!(clusters.iter().any(|cluster| cluster["name"] == config["provider"]["cluster"]));
+    for (path, logs_in) in [("envoy/envoy.yaml", true), ("envoy/envoy-own-login.yaml", false)] {
+        let documents = yaml_file(path);
+        let [document] = documents.as_slice() else { panic!("{path}: one document") };
+        let config = of(document, path);
+        assert_eq!(config.get("callback").is_some(), logs_in, "{path}");
+        let clusters = document["static_resources"]["clusters"].as_array().expect("clusters");
+        assert!(clusters.iter().any(|cluster| cluster["name"] == config["provider"]["cluster"]));
+    }
 }
 
 #[test]

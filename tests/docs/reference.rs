@@ -1,6 +1,7 @@
 //! The tables of `docs/configuration.md` against the configuration itself.
 
 use super::*;
+use stepgate::config::RESERVED_HEADERS;
 
 /// Each table: its heading, the fields, where an object of that kind stands, and a document that has one.
 fn tables() -> Vec<(&'static str, Vec<&'static str>, &'static str, Value)> {
@@ -15,10 +16,16 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>, &'static str, Value)> {
         ("## `step_up`", fields::STEP_UP.to_vec(), "/rules/0/step_up", rule(json!({ "step_up": {} }))),
         ("## `rules[]`", fields::RULE.to_vec(), "/rules/0", smallest()),
         ("## `rules[].require`", fields::REQUIRE.to_vec(), "/rules/0/require", rule(json!({ "require": {} }))),
+        ("## `callback`", fields::CALLBACK.to_vec(), "/callback", with(login())),
+        ("## `callback.cookie`", fields::CALLBACK_COOKIE.to_vec(), "/callback/cookie", with(login())),
+        ("## `forward`", fields::FORWARD.to_vec(), "/forward", with(json!({ "forward": {} }))),
     ]
 }
 
-const NOT_SUPPORTED: [&str; 2] = ["callback", "forward"];
+/// What a gate that completes the login has beside the smallest configuration.
+fn login() -> Value {
+    json!({ "client": { "secret": SECRET }, "callback": { "keys": [STANDARD.encode(SECRET)], "cookie": {} } })
+}
 
 fn page() -> Page {
     Page::read("docs/configuration.md")
@@ -137,18 +144,41 @@ fn ranges_and_words_are_the_ones_that_the_gate_tells() {
             }
         }
     }
-    assert_eq!(checked, 13, "ranges and lists of words");
+    assert_eq!(checked, 16, "ranges and lists of words");
 }
 
 #[test]
-fn what_is_not_supported_is_refused() {
-    for row in page().table("## The document") {
-        let field = the_span(&row[0]).expect("a name");
-        let refused = refusal(&set(&smallest(), "", &field, Some(json!({}))));
-        let told = refused.contains(&format!("{field}: not supported yet"));
-        assert_eq!(told, NOT_SUPPORTED.contains(&field.as_str()), "{field}: {refused}");
-        assert_eq!(told, row[3] == "not supported yet", "{field}");
+fn other_words_are_the_ones_that_the_gate_tells() {
+    let document = merged(smallest(), &login());
+    let refused = refusal(&set(&document, "/callback/cookie", "max_age", Some(json!("?"))));
+    let row = page().table("## `callback.cookie`").into_iter().find(|row| row[0] == "`max_age`").expect("a row");
+    assert!(refused.contains(&format!("must be {}, got", row[3])), "{refused}");
+    for age in ["token", "session", "1s", "400d"] {
+        accepted(&set(&document, "/callback/cookie", "max_age", Some(json!(age))), age);
     }
+    let strict = refusal(&set(&document, "/callback/cookie", "same_site", Some(json!("Strict"))));
+    assert!(strict.contains("must be `Lax` or `None`"), "{strict}");
+}
+
+#[test]
+fn places_of_the_error_page_are_all_named() {
+    let places: Vec<String> = page().table("### `error_page`").iter().map(|row| spans(&row[0]).remove(0)).collect();
+    let with =
+        |text: &str| refusal(&merged(merged(smallest(), &login()), &json!({ "callback": { "error_page": text } })));
+    for place in &places {
+        assert_eq!(with(place), "", "{place}");
+    }
+    let told = with("{{another}}");
+    let (_, known) = told.split_once("none of ").expect("the places");
+    assert_eq!(spans(known), places);
+}
+
+#[test]
+fn fields_that_carry_no_identity_are_all_named() {
+    let text = page().text;
+    let (_, list) = text.split_once("These fields mean something else already and are refused:").expect("the list");
+    let (list, _) = list.split_once("\n\n").expect("its end");
+    assert_eq!(spans(list), RESERVED_HEADERS);
 }
 
 #[test]
@@ -176,6 +206,10 @@ fn every_contradiction_is_refused() {
         ("provider.authorization_endpoint: missing", json!({ "provider": { "jwks": { "keys": [key()] } } })),
         ("HS256 needs `client.secret`", json!({ "token": { "algorithms": ["HS256"] } })),
         ("of at least 32 bytes", json!({ "token": { "algorithms": ["HS256"] }, "client": { "secret": "short" } })),
+        (
+            "HS256 contradicts",
+            json!({ "token": { "algorithms": ["HS256"] }, "client": { "secret": SECRET, "authentication": "private_key_jwt" } }),
+        ),
         ("is not set", json!({ "client": { "secret": { "env": "NOT_SET" } } })),
         ("a loop", json!({ "client": { "redirect_uri": "https://app.example.com/salary/callback" } })),
         ("a loop", json!({ "step_up": { "login_url": "/salary/login" } })),
@@ -189,14 +223,79 @@ fn every_contradiction_is_refused() {
             json!({ "rules": [{ "paths": ["/a"], "require": { "acr": { "at_least": "gold" } } }] }),
         ),
         ("set by Stepgate itself", json!({ "step_up": { "params": { "state": "x" } } })),
+        ("client.secret: missing", merged(login(), &json!({ "client": { "secret": null } }))),
+        (
+            "must be a private EC key on P-256",
+            merged(login(), &json!({ "client": { "authentication": "private_key_jwt" } })),
+        ),
+        (
+            "provider.token_endpoint: missing",
+            merged(
+                login(),
+                &json!({ "provider": { "authorization_endpoint": "https://a/a", "jwks": { "keys": [key()] } } }),
+            ),
+        ),
+        (
+            "which `provider.jwks` rules out",
+            merged(
+                login(),
+                &json!({ "provider": { "jwks": { "keys": [key()] } }, "callback": { "pushed_authorization": true } }),
+            ),
+        ),
+        (
+            "its path must be a path",
+            merged(login(), &json!({ "client": { "redirect_uri": "https://app.example.com/callback?a" } })),
+        ),
+        (
+            "its path must be a path",
+            merged(login(), &json!({ "client": { "redirect_uri": "https://app.example.com/%63allback" } })),
+        ),
+        ("it must be another", merged(login(), &json!({ "callback": { "logout_path": "/callback" } }))),
+        (
+            "the host of `client.redirect_uri` or a domain above it",
+            merged(login(), &json!({ "callback": { "cookie": { "domain": "pay.example.com" } } })),
+        ),
+        (
+            "`None` needs",
+            merged(
+                login(),
+                &json!({ "client": { "redirect_uri": "http://localhost/c" }, "callback": { "cookie": { "same_site": "None" } } }),
+            ),
+        ),
+        (
+            "`__Host-` allows neither",
+            merged(
+                login(),
+                &json!({ "token": { "cookie": "__Host-t" }, "callback": { "cookie": { "domain": "example.com" } } }),
+            ),
+        ),
+        (
+            "`__Host-` allows neither",
+            merged(login(), &json!({ "token": { "cookie": "__Host-t" }, "callback": { "cookie": { "path": "/a" } } })),
+        ),
+        (
+            "this prefix needs",
+            merged(
+                login(),
+                &json!({ "client": { "redirect_uri": "http://localhost/c" }, "token": { "cookie": "__Secure-t" } }),
+            ),
+        ),
+        ("another spelling", json!({ "forward": { "headers": { "x-user": "sub", "X_User": "email" } } })),
     ];
     for (refused, over) in &cases {
         let told = refusal(&merged(smallest(), over));
         assert!(told.contains(refused), "{over}: {told}");
     }
-    // The last row is Envoy's, and two rows have two cases.
+    accepted(
+        &merged(
+            merged(smallest(), &login()),
+            &json!({ "client": { "redirect_uri": "https://app.example.com/salary/callback" } }),
+        ),
+        "with `callback`, the redirect URI may lie under a rule",
+    );
+    // The last row is Envoy's, and four rows have two cases.
     let rows = page().table("## Contradictions that are refused").len();
-    assert_eq!(rows - 1 + 2, cases.len(), "a row without a case");
+    assert_eq!(rows - 1 + 4, cases.len(), "a row without a case");
 }
 
 fn key() -> Value {
@@ -225,7 +324,8 @@ fn limit(line: &str) -> Option<(String, u64)> {
     let constant = line.strip_prefix("pub const ").or_else(|| line.strip_prefix("const "))?;
     let (name, rest) = constant.split_once(": ")?;
     let bound = ["MAX_", "MIN_"].iter().any(|prefix| name.starts_with(prefix));
-    let named = ["UNKNOWN_KID_COOLDOWNS", "LEASE_MARGIN", "ATTEMPTS_LIFETIME_SECS"].contains(&name);
+    let named =
+        ["UNKNOWN_KID_COOLDOWNS", "LEASE_MARGIN", "ATTEMPT_IN_PROGRESS"].contains(&name) || name.contains("_LIFETIME");
     let (_, expression) = rest.trim_end_matches(';').split_once(" = ")?;
     if !bound && !named || name == "MAX_SHOWN" || expression.contains("..=") {
         return None;
@@ -263,13 +363,15 @@ fn written(text: &str) -> u64 {
 fn lengths_of_lists_are_the_limits() {
     let limits = limits();
     let mut checked = 0;
-    for heading in ["## The document", "## `client`", "## `rules[]`"] {
+    for heading in ["## The document", "## `client`", "## `rules[]`", "## `callback`", "## `forward`"] {
         for row in page().table(heading) {
             let limit = match the_span(&row[0]).expect("a name").as_str() {
                 "rules" => "MAX_RULES",
                 "acr_levels" => "MAX_VALUES",
                 "audiences" => "MAX_AUDIENCES",
                 "hosts" | "paths" | "except" | "methods" => "MAX_PATTERNS",
+                "keys" => "MAX_SEALING_KEYS",
+                "headers" => "MAX_IDENTITY_HEADERS",
                 _ => continue,
             };
             let cell = row[3].strip_prefix("1 to ").or_else(|| row[3].strip_prefix("at most ")).expect("a length");
@@ -278,7 +380,7 @@ fn lengths_of_lists_are_the_limits() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 7);
+    assert_eq!(checked, 9);
 }
 
 #[test]

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 
 import { REQUEST_ID, startEnvoy } from "./support/envoy.mjs";
 import { ask } from "./support/gate.mjs";
-import { startReplies } from "./support/replies.mjs";
+import { DOCUMENTS, startReplies } from "./support/replies.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 import { eventually } from "./support/wait.mjs";
 
@@ -29,23 +29,26 @@ const listeners = [...new Set(listenerOf.values())];
 
 describe("decision cases", () => {
   let upstream;
+  let idle;
   let envoy;
 
   before(async () => {
     upstream = await startUpstream();
-    const clusters = { app: upstream.port };
+    idle = await startReplies({});
+    const clusters = { app: upstream.port, idp: idle.port };
     for (const listener of listeners.filter(({ replies }) => replies)) {
       listener.provider = await startReplies(listener.replies);
       clusters[listener.name] = listener.provider.port;
     }
     envoy = await startEnvoy({
-      listeners: listeners.map(({ name, config }) => ({ name, config })),
+      listeners: listeners.map(({ name, config }) => ({ name, config, ...bodies(config) })),
       clusters,
       // With one worker, a reply has arrived at the gate as soon as Envoy has counted it.
       concurrency: 1,
       extraHcm: {
         max_request_headers_kb: 96,
         http_protocol_options: { enable_trailers: true, allow_custom_methods: true },
+        common_http_protocol_options: { max_headers_count: 2_000 },
       },
     });
     await fetched(envoy);
@@ -53,16 +56,19 @@ describe("decision cases", () => {
   after(async () => {
     await envoy?.stop();
     await Promise.all(listeners.map(({ provider }) => provider?.stop()));
+    await idle?.stop();
     await upstream?.stop();
   });
 
   describe("one by one", { concurrency: 8 }, () => {
     for (const one of cases) {
       test(one.name, { skip: one.skip.envoy }, async () => {
-        const { answer, entry } = await ask(envoy, listenerOf.get(one).name, message(one.request));
+        const { name, provider = idle } = listenerOf.get(one);
+        const { answer, entry } = await ask(envoy, name, message(one.request));
         const seen = upstream.requests.filter((request) =>
           request.headers.some(([field, value]) => field === REQUEST_ID && value === entry.id));
         check(one, answer, entry, seen);
+        checkPosts(one, provider.posts);
       });
     }
   });
@@ -111,11 +117,17 @@ function fetching(name, { config, replies }) {
   return { name, replies, config: { ...config, provider: { timeout: "500ms", ...config.provider, cluster: name } } };
 }
 
+/** What a listener needs where the gate reads a form. */
+function bodies({ callback }) {
+  return callback?.response_mode === "form_post" ? { allowOnHeadersStopIteration: true } : {};
+}
+
 /** Waits until every gate has what its provider tells it at first. */
 async function fetched(envoy) {
   const asking = listeners.filter(({ provider }) => provider);
   await Promise.all(asking.map(({ provider }) => provider.asked()));
-  const answers = ({ replies }) => Object.values(replies).filter(([first]) => !first.failure).length;
+  const answers = ({ replies }) =>
+    DOCUMENTS.filter((document) => document in replies && !replies[document][0].failure).length;
   await eventually(10_000, "the gates have the first replies", async () => {
     const stats = await envoy.stats("^cluster\\.cases-\\d+\\.upstream_rq_completed$");
     return asking.every((listener) => stats.get(`cluster.${listener.name}.upstream_rq_completed`) >= answers(listener));
@@ -123,8 +135,9 @@ async function fetched(envoy) {
 }
 
 /** A request as HTTP/1.1 sends it: CONNECT has the authority in the place of the path (RFC 9112 section 3.2.3). */
-function message({ method, path, authority, headers }) {
-  return { method, path: method === "CONNECT" ? authority : path, host: authority, headers };
+function message({ method, path, authority, headers, body }) {
+  const target = method === "CONNECT" ? authority : path;
+  return { method, path: target, host: authority, headers, ...(body !== "" && { body: Buffer.from(body, "latin1") }) };
 }
 
 function check({ request, expect }, answer, entry, seen) {
@@ -143,6 +156,9 @@ function check({ request, expect }, answer, entry, seen) {
   for (const [name, expected] of Object.entries(expect.headers ?? {})) {
     compare(`header \`${name}\``, answer.header(name), expected);
   }
+  checkCookies(expect.cookies ?? {}, answer.all("set-cookie"));
+  checkApp(expect.app ?? {}, seen);
+  if (expect.page !== undefined) compare("page", answer.text(), expect.page);
   const body = expect.body === undefined ? undefined : answer.json();
   for (const [name, expected] of Object.entries(expect.body ?? {})) {
     if (expected === true) assert.ok(name in body, `body member \`${name}\``);
@@ -150,13 +166,64 @@ function check({ request, expect }, answer, entry, seen) {
   }
   if (expect.endpoint === undefined && expect.authorize === undefined) return;
   const url = answer.header("location") ?? answer.json().step_up_url;
-  const [, endpoint, query] = /^([^?]*)\??(.*)$/.exec(url);
-  if (expect.endpoint !== undefined) compare("endpoint", endpoint, expect.endpoint);
-  const parameters = new URLSearchParams(query);
-  for (const [name, expected] of Object.entries(expect.authorize ?? {})) {
+  const [, endpoint, query] = /^([^?]*)\??(.*)$/.exec(url ?? "");
+  if (expect.endpoint !== undefined) compare("endpoint", endpoint || undefined, expect.endpoint);
+  checkParameters(query, expect.authorize);
+}
+
+function checkParameters(form, expected = {}) {
+  const parameters = new URLSearchParams(form);
+  for (const [name, value] of Object.entries(expected)) {
     const values = parameters.getAll(name);
     assert.ok(values.length <= 1, `parameter \`${name}\` comes ${values.length} times`);
-    compare(`parameter \`${name}\``, values[0], expected);
+    compare(`parameter \`${name}\``, values[0], value);
+  }
+}
+
+/** The cookies that an answer sets, by name. A name that ends in `*` stands for all others that begin so. */
+function checkCookies(expected, lines) {
+  for (const [name, value] of Object.entries(expected)) {
+    const prefix = name.endsWith("*") ? name.slice(0, -1) : undefined;
+    const found = lines.filter((line) => {
+      const cookie = line.slice(0, line.indexOf("="));
+      return prefix === undefined ? cookie === name : cookie.startsWith(prefix) && !(cookie in expected);
+    });
+    const several = Array.isArray(value) ? value : [value];
+    assert.ok(found.length <= several.length, `cookie \`${name}\` comes ${found.length} times`);
+    several.forEach((one, index) => checkCookie(`cookie \`${name}\``, found[index], one));
+  }
+}
+
+function checkCookie(what, line, expected) {
+  const empty = line?.includes("=;");
+  if (expected === "cleared") return assert.ok(empty && line.includes("; Max-Age=0;"), `${what}: ${line}`);
+  if (expected === true) assert.ok(!empty, `${what} is empty`);
+  compare(what, line, expected);
+}
+
+/** The request as the app got it. */
+function checkApp(expected, [seen]) {
+  for (const [name, value] of Object.entries(expected)) {
+    assert.ok(seen, "the app gets nothing");
+    const values = seen.headers.filter(([field]) => field === name).map(([, value]) => value);
+    const joined = values.join(name === "cookie" ? "; " : ", ");
+    compare(`the app's \`${name}\``, values.length === 0 ? undefined : joined, value);
+  }
+}
+
+/** What the provider got: once where it was to be asked, and as expected. */
+function checkPosts({ replies, expect: { posted = {} } }, posts) {
+  const asked = Object.keys(replies).filter((endpoint) => !DOCUMENTS.includes(endpoint));
+  assert.deepEqual(posts.map(({ endpoint }) => endpoint).sort(), asked.sort());
+  for (const { endpoint, form, authorization } of posts) {
+    const { authorization: expected, client_assertion: claims, ...parameters } = posted[endpoint] ?? {};
+    if (expected !== undefined) compare("authorization", authorization, expected);
+    if (claims !== undefined) {
+      const [, payload] = new URLSearchParams(form).get("client_assertion").split(".");
+      const found = JSON.parse(Buffer.from(payload, "base64url").toString());
+      assert.deepEqual({ ...found, ...claims }, found, "the client's assertion");
+    }
+    checkParameters(form, parameters);
   }
 }
 
@@ -187,10 +254,12 @@ function isGrpc({ headers }) {
   return type === "application/grpc" || type.startsWith("application/grpc+");
 }
 
-/** `true`: anything; `null`: nothing; `{ contains: text }`; otherwise the very value. */
+/** `true`: anything; `null`: nothing; `{ contains, ends, lacks }`: texts; otherwise the very value. */
 function compare(what, found, expected) {
-  if (expected === true) assert.ok(found, what);
-  else if (expected === null) assert.equal(found, undefined, what);
-  else if (typeof expected === "string") assert.equal(found, expected, what);
-  else assert.ok(found?.includes(expected.contains), `${what}: found ${found}, expected ${JSON.stringify(expected)}`);
+  if (expected === true) return assert.ok(found, what);
+  if (expected === null) return assert.equal(found, undefined, what);
+  if (typeof expected === "string") return assert.equal(found, expected, what);
+  const { contains = "", ends = "", lacks } = expected;
+  const fits = found?.includes(contains) && found.endsWith(ends) && (lacks === undefined || !found.includes(lacks));
+  assert.ok(fits, `${what}: found ${found}, expected ${JSON.stringify(expected)}`);
 }

@@ -2,7 +2,7 @@
 // JavaScript runs, the expressions match. The rest is checked in tests/docs.rs.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -16,6 +16,7 @@ import { envoyBinary, stepgateModule } from "./support/envoy.mjs";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SECRET = "0123456789abcdef0123456789abcdef";
+const ENVIRONMENT = { STEPGATE_CLIENT_SECRET: SECRET, STEPGATE_KEY: Buffer.from(SECRET).toString("base64") };
 
 /** The blocks of all pages: `{ page, info, text }`. */
 const blocks = (await Promise.all(["README.md", ...(await readdir(`${ROOT}/docs`)).map((name) => `docs/${name}`)]
@@ -69,7 +70,20 @@ for (const version of ["newest", "oldest"]) {
 
     test("no secret that the environment lacks", async () => {
       const { text } = filters.find((block) => block.page === "docs/envoy.md");
-      await assert.rejects(accepts(version, bootstrap({ manager: parse(text) }), {}), /`STEPGATE_CLIENT_SECRET` is not set/);
+      const configuration = bootstrap({ manager: parse(text) });
+      for (const name of Object.keys(ENVIRONMENT)) {
+        const { [name]: left, ...others } = ENVIRONMENT;
+        await assert.rejects(accepts(version, configuration, others), new RegExp(`\`${name}\` is not set`));
+      }
+    });
+
+    test("the whole configurations in envoy/", async () => {
+      for (const name of ["envoy/envoy.yaml", "envoy/envoy-own-login.yaml"]) {
+        const [configuration] = await yamlFile(name);
+        const [{ filter_chains: [{ filters: [{ typed_config: manager }] }] }] = configuration.static_resources.listeners;
+        pluginOf(manager.http_filters).vm_config.code.local.filename = stepgateModule();
+        await accepts(version, configuration);
+      }
     });
 
     test("nothing with a mistake in the gate configuration", async () => {
@@ -79,6 +93,43 @@ for (const version of ["newest", "oldest"]) {
     });
   });
 }
+
+/** The one command of the pages that begins so. */
+function command(start) {
+  const lines = blocks.filter(({ info }) => info === "sh").flatMap(({ text }) => text.split("\n"));
+  const found = lines.filter((line) => line.startsWith(start));
+  assert.equal(found.length, 1, `one command \`${start}\``);
+  return execFileSync("/bin/sh", ["-c", found[0]], { encoding: "utf8" }).trim();
+}
+
+/** Where there is no openssl, the other command is tried all the same. */
+const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
+
+test("the command for a key makes one of 32 bytes", { skip: !hasOpenssl && "no openssl here" }, () => {
+  const [key, another] = [command("openssl "), command("openssl ")];
+  assert.equal(Buffer.from(key, "base64").length, 32);
+  assert.equal(Buffer.from(key, "base64").toString("base64"), key);
+  assert.notEqual(key, another);
+});
+
+test("the command for a client's private key makes one that the gate takes, and so is the key", async () => {
+  const { text } = blocks.find(({ page, info }) => page === "docs/envoy.md" && info === "yaml envoy http_filters");
+  const { http_filters: httpFilters } = parse(text);
+  const { configuration } = pluginOf(httpFilters);
+  const gate = JSON.parse(configuration.value);
+  gate.client.authentication = "private_key_jwt";
+  configuration.value = JSON.stringify(gate);
+  const { d, ...publicHalf } = JSON.parse(command("node "));
+  assert.deepEqual([publicHalf.kty, publicHalf.crv, typeof d], ["EC", "P-256", "string"]);
+  const environment = hasOpenssl ? { STEPGATE_KEY: command("openssl ") } : ENVIRONMENT;
+  await accepts("newest", bootstrap({ manager: { http_filters: httpFilters } }), {
+    ...environment, STEPGATE_CLIENT_SECRET: JSON.stringify({ ...publicHalf, d }),
+  });
+  const withoutIt = accepts("newest", bootstrap({ manager: { http_filters: httpFilters } }), {
+    ...environment, STEPGATE_CLIENT_SECRET: JSON.stringify(publicHalf),
+  });
+  await assert.rejects(withoutIt, /must be a private EC key on P-256/);
+});
 
 test("the Auth0 Action asks for a second factor when, and only when, it is asked for", async () => {
   const module = { exports: {} };
@@ -132,7 +183,7 @@ test("the tags cut every counter as the page says", () => {
 });
 
 /** Runs Envoy in its validation mode; the error has its log. */
-async function accepts(version, configuration, environment = { STEPGATE_CLIENT_SECRET: SECRET }) {
+async function accepts(version, configuration, environment = ENVIRONMENT) {
   const directory = await mkdtemp(path.join(tmpdir(), "stepgate-docs-"));
   try {
     const file = path.join(directory, "envoy.json");
@@ -184,7 +235,7 @@ function filtersWith(text, configuration) {
   const { http_filters: httpFilters } = parse(text);
   const plugin = pluginOf(httpFilters);
   plugin.configuration = configuration;
-  plugin.vm_config.environment_variables = { host_env_keys: ["STEPGATE_CLIENT_SECRET"] };
+  plugin.vm_config.environment_variables = { host_env_keys: Object.keys(ENVIRONMENT) };
   return httpFilters;
 }
 

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use stepgate::flow::{Start, Transaction, subject_digest};
+use stepgate::seal::{Purpose, SealingKeys};
 
 use super::keys;
 
@@ -31,11 +33,32 @@ pub struct CaseRequest {
     pub method: String,
     pub authority: String,
     pub path: String,
-    pub headers: Vec<(String, String)>,
+    /// `None`: the host cannot tell.
+    pub headers: Option<Vec<(String, String)>>,
     pub body: String,
 }
 
-const CASE_FIELDS: [&str; 9] = ["name", "config", "token", "tokens", "request", "replies", "expect", "skip", "why"];
+const CASE_FIELDS: [&str; 13] = [
+    "name",
+    "config",
+    "token",
+    "tokens",
+    "transaction",
+    "transactions",
+    "start",
+    "sealed_with",
+    "request",
+    "replies",
+    "expect",
+    "skip",
+    "why",
+];
+
+/// What `${…}` stands for.
+type Names = BTreeMap<String, String>;
+
+/// Whatever is sealed for a case may be the same in each run.
+const ENTROPY: [u8; 32] = [9; 32];
 
 /// All cases of all files, as of `now` (seconds since the Unix epoch).
 pub fn all(now: u64) -> Vec<Case> {
@@ -64,32 +87,123 @@ fn expand(stem: &str, base: &Value, case: &Value, now: u64) -> Case {
     }
     let mut config = base.clone();
     merge(&mut config, &case["config"]);
-    let mut tokens: BTreeMap<String, String> = BTreeMap::new();
-    let mut specifications = case["tokens"].as_object().cloned().unwrap_or_default();
-    if !case["token"].is_null() {
-        specifications.insert("token".to_owned(), case["token"].clone());
-    }
-    for (token, specification) in &specifications {
-        tokens.insert(token.clone(), mint(specification, &config, now));
-    }
-    let replies = case["replies"].as_object().cloned().unwrap_or_default();
-    let replies = replies
-        .into_iter()
-        .map(|(endpoint, replies)| {
-            let list = match replies {
-                Value::Array(list) => list,
-                one => vec![one],
-            };
-            (endpoint, list.iter().map(put_keys).collect())
-        })
-        .collect();
+    let config = substitute_all(&config, &Names::new());
+    let names = names(case, &config, now);
+    let replies = substitute_all(&put_keys(&case["replies"]), &names);
+    let replies = replies.as_object().cloned().unwrap_or_default().into_iter();
+    let replies = replies.map(|(endpoint, replies)| match replies {
+        Value::Array(list) => (endpoint, list),
+        one => (endpoint, vec![one]),
+    });
     Case {
-        request: request(&case["request"], &tokens, &name),
+        request: request(&case["request"], &config, &names, &name),
         config: put_keys(&config),
-        replies,
-        expect: case["expect"].clone(),
+        replies: replies.collect(),
+        expect: substitute_all(&case["expect"], &names),
         skip: serde_json::from_value(case["skip"].clone()).unwrap_or_default(),
         name,
+    }
+}
+
+/// What a case mints and seals, by name.
+fn names(case: &Value, config: &Value, now: u64) -> Names {
+    let mut names = Names::from([("now".to_owned(), now.to_string())]);
+    let keys = sealing_keys(case["sealed_with"].as_str().or(config["callback"]["keys"][0].as_str()));
+    for (name, specification) in specifications(case, "token") {
+        let token = mint(&specification, config, now);
+        if let Some(keys) = &keys {
+            let purpose = Purpose::IdToken(token_cookie(config));
+            names.insert(format!("sealed:{name}"), keys.seal(purpose, token.as_bytes(), &ENTROPY));
+        }
+        names.insert(name, token);
+    }
+    for (name, specification) in specifications(case, "transaction") {
+        let keys = keys.as_ref().expect("`callback.keys` to seal a transaction with");
+        let (state, sealed) = seal_transaction(specification, keys, now);
+        names.insert(format!("{name}.state"), state.clone());
+        names.insert(name, format!("{}{state}={sealed}", transaction_prefix(config)));
+    }
+    if let Some(state) = names.get("transaction.state").cloned() {
+        names.insert("state".to_owned(), state);
+    }
+    if case["start"].is_object() {
+        let keys = keys.as_ref().expect("`callback.keys` to seal a link with");
+        let written = json!({ "demand": demand(), "return_to": "/salary?month=may", "issued_at": "now-10" });
+        let start: Start = serde_json::from_value(patched(written, &case["start"], now)).expect("a start");
+        names.insert("start".to_owned(), start.seal(keys, &ENTROPY).expect("it fits"));
+    }
+    names
+}
+
+/// The specifications of a kind, by name; the single one has the name of its kind.
+fn specifications(case: &Value, kind: &str) -> Map<String, Value> {
+    let mut specifications = case[format!("{kind}s")].as_object().cloned().unwrap_or_default();
+    if !case[kind].is_null() {
+        specifications.insert(kind.to_owned(), case[kind].clone());
+    }
+    let counted = |(name, specification)| (name, substitute_all(&specification, &Names::new()));
+    specifications.into_iter().map(counted).collect()
+}
+
+fn sealing_keys(key: Option<&str>) -> Option<SealingKeys> {
+    let key = STANDARD.decode(key?).expect("a key in base64");
+    Some(SealingKeys::new(&key.try_into().expect("32 bytes"), &[]))
+}
+
+/// Seals a transaction; gives its `state` as well.
+fn seal_transaction(specification: Value, keys: &SealingKeys, now: u64) -> (String, String) {
+    let written = json!({
+        "state": "0123456789-abcdefghi_J",
+        "nonce": "nonce",
+        "verifier": "verifier",
+        "demand": demand(),
+        "return_to": "/salary?month=may",
+        "subject": null,
+        "issued_at": "now-10",
+        "attempts": 1,
+    });
+    let mut written = patched(written, &specification, now);
+    let state = written.as_object_mut().and_then(|members| members.remove("state")).expect("a state");
+    let state = state.as_str().expect("a string").to_owned();
+    if let Some(subject) = written["subject"].as_str() {
+        written["subject"] = json!(subject_digest(subject));
+    }
+    let transaction: Transaction = serde_json::from_value(written).expect("a transaction");
+    let sealed = transaction.seal(keys, &state, &ENTROPY).expect("it fits");
+    (state, sealed)
+}
+
+/// What the default rule asks for, in the form in which it is sealed.
+fn demand() -> Value {
+    json!({
+        "rules": ["/salary/**"],
+        "requirement": { "amr": [{ "AnyOf": ["mfa"] }], "acr": [], "max_age": null, "claims": [] },
+        "step_up": {
+            "acr_values": ["http://schemas.openid.net/pape/policies/2007/06/multi-factor"],
+            "scope": ["openid"],
+            "claims": {},
+            "params": [],
+            "max_attempts": 3,
+        },
+        "answer": "Auto",
+    })
+}
+
+fn patched(mut written: Value, patch: &Value, now: u64) -> Value {
+    merge(&mut written, patch);
+    written.as_object_mut().into_iter().for_each(|members| put_times(members, now));
+    written
+}
+
+fn token_cookie(config: &Value) -> &str {
+    config["token"]["cookie"].as_str().unwrap_or("id_token")
+}
+
+fn transaction_prefix(config: &Value) -> &'static str {
+    let on_https = config["client"]["redirect_uri"].as_str().is_some_and(|uri| uri.starts_with("https:"));
+    match on_https || config["callback"]["response_mode"] == "form_post" {
+        true => "__Host-stepgate_tx_",
+        false => "stepgate_tx_",
     }
 }
 
@@ -114,7 +228,8 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Replaces `{ "$jwk": NAME, … }` by that key's public JWK, with the other members merged in, and the string `$secret` by the secret.
+/// Replaces `{ "$jwk": NAME, … }` by that key's public JWK, with the other members merged in, the string `$secret` by the
+/// secret, and `$client_key` by the client's private key.
 fn put_keys(value: &Value) -> Value {
     match value {
         Value::Object(members) => match members.get("$jwk").and_then(Value::as_str) {
@@ -129,31 +244,69 @@ fn put_keys(value: &Value) -> Value {
         },
         Value::Array(items) => items.iter().map(put_keys).collect(),
         Value::String(text) if text == "$secret" => json!(keys::SECRET),
+        Value::String(text) if text == "$client_key" => json!(keys::client_key()),
         other => other.clone(),
     }
 }
 
-fn request(written: &Value, tokens: &BTreeMap<String, String>, name: &str) -> CaseRequest {
-    let text = |field: &str, default: &str| written[field].as_str().unwrap_or(default).to_owned();
-    let default_cookie = || match tokens.get("token") {
-        Some(_) => json!([["cookie", "id_token=${token}"]]),
-        None => json!([]),
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Field {
+    Once(String, String),
+    Often(String, String, usize),
+}
+
+fn request(written: &Value, config: &Value, names: &Names, name: &str) -> CaseRequest {
+    let redirect_uri = config["client"]["redirect_uri"].as_str().unwrap_or_default();
+    let callback = redirect_uri.splitn(4, '/').nth(3).unwrap_or_default();
+    let returns = names.contains_key("transaction");
+    let text = |field: &str, default: &str| substitute(written[field].as_str().unwrap_or(default), names);
+    let path = match returns {
+        true => format!(
+            "/{callback}?code=code&state=${{state}}&iss={}",
+            config["provider"]["issuer"].as_str().expect("an issuer")
+        ),
+        false => "/salary".to_owned(),
+    };
+    let default_cookie = || {
+        let token = names.contains_key("token").then(|| format!("{}=${{token}}", token_cookie(config)));
+        let cookies: Vec<String> = token.into_iter().chain(returns.then(|| "${transaction}".to_owned())).collect();
+        if cookies.is_empty() { json!([]) } else { json!([["cookie", cookies.join("; ")]]) }
     };
     let headers = written.get("headers").cloned().unwrap_or_else(default_cookie);
-    let headers: Vec<(String, String)> =
+    let headers: Option<Vec<Field>> =
         serde_json::from_value(headers).unwrap_or_else(|error| panic!("{name}: headers: {error}"));
-    let headers = headers.into_iter().map(|(field, value)| (field, substitute(&value, tokens))).collect();
+    let repeated = |field| {
+        let (field, value, count) = match field {
+            Field::Once(field, value) => (field, value, 1),
+            Field::Often(field, value, count) => (field, value, count),
+        };
+        vec![(field, substitute(&value, names)); count]
+    };
     CaseRequest {
         method: text("method", "GET"),
         authority: text("authority", "app.example.com"),
-        path: text("path", "/salary"),
-        headers,
-        body: substitute(&text("body", ""), tokens),
+        path: text("path", &path),
+        headers: headers.map(|fields| fields.into_iter().flat_map(repeated).collect()),
+        body: text("body", ""),
     }
 }
 
-/// Replaces `${token}` by the token of that name, `${token:10-20}` by some of its characters, and `${x*1000}` by that many `x`.
-fn substitute(text: &str, tokens: &BTreeMap<String, String>) -> String {
+/// Replaces `${…}` in every string and every member's name.
+fn substitute_all(value: &Value, names: &Names) -> Value {
+    match value {
+        Value::String(text) => json!(substitute(text, names)),
+        Value::Array(items) => items.iter().map(|item| substitute_all(item, names)).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (substitute(name, names), substitute_all(value, names))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// Replaces `${token}` by what has that name, `${token:10-20}` by some of its characters, `${x*1000}` by that many `x`, and
+/// `${now+60}` by that time.
+fn substitute(text: &str, names: &Names) -> String {
     let mut result = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -164,12 +317,18 @@ fn substitute(text: &str, tokens: &BTreeMap<String, String>) -> String {
             result.push_str(&letter.repeat(count.parse().expect("a count")));
             continue;
         }
-        let (name, range) = expression.split_once(':').map_or((expression, None), |(name, range)| (name, Some(range)));
-        let token = tokens.get(name).unwrap_or_else(|| panic!("no token is named `{name}`"));
-        let slice = range.map_or(token.as_str(), |range| {
+        let now = names.get("now").map(|now| now.parse().expect("a time"));
+        if let Some(time) = now.and_then(|now| time(expression, now)) {
+            result.push_str(&time.to_string());
+            continue;
+        }
+        let whole = names.get(expression).map(|value| (value, None));
+        let part = || expression.rsplit_once(':').and_then(|(name, range)| Some((names.get(name)?, Some(range))));
+        let (value, range) = whole.or_else(part).unwrap_or_else(|| panic!("nothing is named `{expression}`"));
+        let slice = range.map_or(value.as_str(), |range| {
             let (start, end) = range.split_once('-').expect("a range");
-            let end = if end.is_empty() { token.len() } else { end.parse().expect("an end") };
-            &token[start.parse().expect("a start")..end]
+            let end = if end.is_empty() { value.len() } else { end.parse().expect("an end") };
+            &value[start.parse().expect("a start")..end]
         });
         result.push_str(slice);
     }

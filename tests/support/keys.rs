@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use jwt_compact::alg::{Ed25519, Es256, Hs256, Hs256Key, Rsa};
 use jwt_compact::jwk::JsonWebKey;
-use jwt_compact::{Algorithm, AlgorithmSignature};
+use jwt_compact::{Algorithm, AlgorithmExt as _, AlgorithmSignature, UntrustedToken};
 use rand_core::{OsRng, RngCore};
 use rsa::RsaPrivateKey;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The client secret of cases that use HS256.
 pub const SECRET: &str = "a client secret of more than 32 bytes";
@@ -16,6 +16,7 @@ static RSA: LazyLock<RsaPrivateKey> = LazyLock::new(|| RsaPrivateKey::new(&mut O
 static RSA_OTHER: LazyLock<RsaPrivateKey> = LazyLock::new(|| RsaPrivateKey::new(&mut OsRng, 2048).expect("RSA key"));
 static RSA_WEAK: LazyLock<RsaPrivateKey> = LazyLock::new(|| RsaPrivateKey::new(&mut OsRng, 1024).expect("RSA key"));
 static EC: LazyLock<p256::ecdsa::SigningKey> = LazyLock::new(|| p256::ecdsa::SigningKey::random(&mut OsRng));
+static CLIENT: LazyLock<p256::ecdsa::SigningKey> = LazyLock::new(|| p256::ecdsa::SigningKey::random(&mut OsRng));
 static ED: LazyLock<ed25519_dalek::SigningKey> = LazyLock::new(|| {
     let mut seed = [0; 32];
     OsRng.fill_bytes(&mut seed);
@@ -36,6 +37,20 @@ pub fn public_jwk(name: &str) -> Value {
     jwk["kid"] = json!(name);
     jwk["use"] = json!("sig");
     jwk
+}
+
+/// The client's own key as a private JWK in JSON, for `private_key_jwt`.
+pub fn client_key() -> String {
+    let mut jwk = serde_json::to_value(JsonWebKey::from(&*CLIENT)).expect("a JWK is JSON");
+    jwk["kid"] = json!("client");
+    jwk.to_string()
+}
+
+/// The claims of a token that the client's own key has signed.
+pub fn client_claims(token: &str) -> Option<Map<String, Value>> {
+    let token = UntrustedToken::new(token).ok()?;
+    let token = Es256.validator::<Map<String, Value>>(CLIENT.verifying_key()).validate(&token).ok()?;
+    Some(token.claims().custom.clone())
 }
 
 /// The algorithm that a key signs with unless a case names another.

@@ -24,6 +24,7 @@ pub enum Buffer {
 #[derive(Clone, Copy)]
 pub enum HeaderMap {
     Request = 0,
+    RequestTrailers = 1,
     Response = 2,
     HttpCallResponse = 6,
 }
@@ -146,11 +147,16 @@ pub fn pseudo_header(map: HeaderMap, name: &str) -> Vec<u8> {
 /// Changes the request's fields. Works while its headers are on hold, and not after.
 pub fn edit_request(edits: &RequestEdits) {
     for name in &edits.removed {
-        unsafe { proxy_remove_header_map_value(HeaderMap::Request as u32, name.as_ptr(), name.len()) };
+        remove_header(HeaderMap::Request, name);
     }
     for (name, value) in &edits.added {
         add_header(HeaderMap::Request, name, value);
     }
+}
+
+/// Removes a field with all its values.
+pub fn remove_header(map: HeaderMap, name: &[u8]) {
+    unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) };
 }
 
 /// Adds a field.

@@ -67,6 +67,7 @@ impl HttpContext for Stream {
         if matches!(*self.phase.borrow(), Phase::Collecting(_)) {
             self.worker.borrow_mut().take_body(self.id, None);
         }
+        self.worker.borrow().scrub_trailers();
         self.follow_headers()
     }
 

@@ -13,6 +13,7 @@ use super::verify::verify_signature;
 use crate::answer::{Decision, DecisionKind};
 use crate::config::Clusters;
 use crate::env::Env;
+use crate::forward::copies;
 use crate::gate::{Gate, Outcome, Pending, Step};
 use crate::http::Request;
 use crate::provider::{Fetch, FetchFailure, Reply};
@@ -22,6 +23,9 @@ use crate::wire::{LEASE_MARGIN, Plan, Record, RecordKey};
 
 /// How many requests a worker holds at a time. One more is answered as if the fetch had failed.
 pub const MAX_WAITING: usize = 1024;
+
+/// How many bodies a worker awaits at a time.
+pub const MAX_COLLECTING: usize = 256;
 
 /// How many requests on hold go on in one callback. Envoy carries out what a callback asks for when the callback ends, each
 /// local reply within the one before: some hundreds at a time would overflow the VM's stack.
@@ -83,6 +87,7 @@ pub struct Worker {
     released: VecDeque<(u32, Outcome)>,
     /// Requests whose body is awaited, and until when.
     collecting: VecDeque<(u32, Timestamp)>,
+    warned_of_bodies: bool,
     tick: u32,
 }
 
@@ -97,6 +102,7 @@ impl Worker {
             flights: Vec::new(),
             released: VecDeque::new(),
             collecting: VecDeque::new(),
+            warned_of_bodies: false,
             tick: 0,
         }
     }
@@ -118,6 +124,24 @@ impl Worker {
     /// The stream is gone; what it waited for goes on without it.
     pub fn forget(&mut self, stream_id: u32) {
         self.waiting.remove(&stream_id);
+        self.collecting.retain(|(waiter, _)| *waiter != stream_id);
+        self.released.retain(|(waiter, _)| *waiter != stream_id);
+        for flight in &mut self.flights {
+            flight.waiters.retain(|waiter| *waiter != stream_id);
+        }
+    }
+
+    /// Removes identity fields from the request's trailers. A map that cannot be read loses them by name.
+    pub fn scrub_trailers(&self) {
+        let forward = &self.gate.config().forward;
+        if forward.headers.is_empty() {
+            return;
+        }
+        let copies = copies(&LazyFields::new(abi::HeaderMap::RequestTrailers), forward);
+        let by_name = || forward.headers.iter().map(|(name, _)| name.as_bytes().to_vec()).collect();
+        for name in copies.unwrap_or_else(by_name) {
+            abi::remove_header(abi::HeaderMap::RequestTrailers, &name);
+        }
     }
 
     /// Takes a request as far as it goes: to a decision, or on hold.
@@ -132,8 +156,13 @@ impl Worker {
                     self.metrics.count_signature(by, check.algorithm());
                     (pending, outcome)
                 }
-                Step::Body(_, pending) if self.waiting.len() >= MAX_WAITING => (pending, Outcome::Unsupported),
                 Step::Body(body, pending) => {
+                    // Forms of honest people come at once: whoever has kept the gate waiting for longest goes.
+                    if self.collecting.len() >= MAX_COLLECTING
+                        && let Some((oldest, _)) = self.collecting.pop_front()
+                    {
+                        self.released.push_back((oldest, Outcome::Unsupported));
+                    }
                     phase.replace(Phase::Collecting(body.max_bytes));
                     self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone() });
                     self.collecting.push_back((stream_id, now.plus(body.timeout)));
@@ -170,11 +199,12 @@ impl Worker {
     /// are on hold.
     fn give_up_on_bodies(&mut self, now: Timestamp) {
         while let Some((stream_id, _)) = self.collecting.pop_front_if(|(_, deadline)| *deadline < now) {
-            if self.waiting.contains_key(&stream_id) {
-                let message = "stepgate: the body of a form_post response did not come: it needs \
+            self.released.push_back((stream_id, Outcome::Unsupported));
+            if !self.warned_of_bodies {
+                self.warned_of_bodies = true;
+                let message = "stepgate: the body of a form_post response did not come in time. If none ever does: it needs \
                     `allow_on_headers_stop_iteration: true`, which Istio does not offer, or another response_mode";
                 abi::log(LogLevel::Warn, message);
-                self.released.push_back((stream_id, Outcome::Unsupported));
             }
         }
     }
@@ -218,6 +248,10 @@ impl Worker {
     /// Starts what is due, and moves every flight on. Only from the root context's callbacks.
     pub fn pump(&mut self) {
         let now = abi::now();
+        // What nobody waits for any more is not fetched, unless it is of use to all.
+        let is_wanted =
+            |flight: &Flight| flight.fetch.endpoint.is_shared() || flight.call.is_some() || !flight.waiters.is_empty();
+        self.flights.retain(is_wanted);
         loop {
             // A reply may call for the next fetch (keys after metadata), which starts in the same round.
             for fetch in self.gate.due(now) {
@@ -245,9 +279,7 @@ impl Worker {
             }
             let fetch = flight.fetch.clone();
             if !fetch.endpoint.is_shared() {
-                // Nobody waits for it any more: it is not made.
-                let awaited = flight.waiters.iter().any(|waiter| self.waiting.contains_key(waiter));
-                match awaited.then(|| self.call(&fetch)).flatten() {
+                match self.call(&fetch) {
                     Some(call) => self.flights.get_mut(index)?.call = Some(call),
                     None => return Some((index, Reply::failed(&fetch, now, FetchFailure::Unreachable), true)),
                 }

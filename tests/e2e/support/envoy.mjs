@@ -50,6 +50,7 @@ export const REQUEST_ID = "x-test-id";
  * @param {"newest" | "oldest"} [options.version]
  * @param {number} [options.concurrency]  the number of workers
  * @param {object} [options.extraHcm]     merged into each HTTP connection manager
+ * @param {string} [options.logLevel]     of the gates (default: info)
  *
  * @typedef {object} Listener
  * @property {string} name
@@ -58,6 +59,7 @@ export const REQUEST_ID = "x-test-id";
  * @property {"string" | "struct"} [configAs]         how the configuration reaches the module (default: string)
  * @property {Record<string, string>} [env]           environment of the module
  * @property {string} [vmId]              gates with the same one share a VM in each worker (default: all of them)
+ * @property {number} [port]              for a configuration that must name it (default: one that the kernel picks)
  * @property {string} [cluster]           where requests go after the gate (default: app)
  * @property {number} [maxHeaders]        how many request headers Envoy accepts (default: its own 100)
  * @property {object} [extraHcm]          merged into this listener's HTTP connection manager
@@ -107,7 +109,7 @@ class Envoy {
   /** All that Envoy and the gates have logged so far. */
   log = "";
 
-  static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {} }) {
+  static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {}, logLevel = "info" }) {
     const binary = envoyBinary(version);
     const directory = await mkdtemp(path.join(tmpdir(), "stepgate-envoy-"));
     const file = path.join(directory, "bootstrap.json");
@@ -116,7 +118,7 @@ class Envoy {
       ...["--config-path", file],
       ...["--admin-address-path", path.join(directory, "admin")],
       ...["--concurrency", String(concurrency)],
-      ...["--log-level", "warning", "--component-log-level", "wasm:info"],
+      ...["--log-level", "warning", "--component-log-level", `wasm:${logLevel}`],
       ...["--log-format", "%l %n: %v"],
       ...["--file-flush-interval-msec", "20"],
       "--use-dynamic-base-id",
@@ -299,7 +301,7 @@ function bootstrap({ listeners, clusters, extraHcm }) {
 }
 
 function listenerOf(listener, extraHcm) {
-  const { name, cluster = "app", maxHeaders } = listener;
+  const { name, port = 0, cluster = "app", maxHeaders } = listener;
   const filters = listener.config === undefined ? [] : [gateFilter(listener)];
   const manager = {
     "@type": `${EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
@@ -323,7 +325,7 @@ function listenerOf(listener, extraHcm) {
   return {
     name,
     stat_prefix: name,
-    address: loopback(0),
+    address: loopback(port),
     filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
   };
 }

@@ -115,6 +115,12 @@ export async function assertHealthy(envoy, name, upstream, token = mint()) {
   assert.ok(!revealsToken(envoy.log), "no token in the log");
 }
 
+/** Fails when one of these stands in Envoy's log, or among its counters. */
+export async function assertKept(envoy, secrets) {
+  const told = envoy.log + await envoy.admin("/stats");
+  secrets.forEach((secret, at) => assert.ok(!told.includes(secret), `secret ${at} is kept`));
+}
+
 function gate(provider, { provider: providerChanges, client, rules, ...sections }) {
   return {
     provider: { ...provider, ...providerChanges },

@@ -223,16 +223,17 @@ export class ConnectionH2 {
     return this.open(options).answer;
   }
 
-  /** Sends a request; gives a way to reset it, and its answer. */
-  open({ method = "GET", path = "/", host = "app.example.com", headers = {}, body, trailers } = {}) {
+  /** Sends a request, or with `ends: false` its beginning; gives a way to reset it, and its answer. */
+  open({ method = "GET", path = "/", host = "app.example.com", headers = {}, body, trailers, ends = true } = {}) {
     const pseudo = { ":method": method, ":path": path, ":authority": host, ":scheme": "http" };
     const stream = this.#session.request(
       { ...pseudo, ...headers },
-      { endStream: body === undefined && trailers === undefined, waitForTrailers: trailers !== undefined },
+      { endStream: ends && body === undefined && trailers === undefined, waitForTrailers: trailers !== undefined },
     );
     stream.setTimeout(ANSWERED_WITHIN, () => stream.close(http2.constants.NGHTTP2_CANCEL));
     if (trailers !== undefined) stream.once("wantTrailers", () => stream.sendTrailers(trailers));
-    if (body !== undefined || trailers !== undefined) stream.end(body);
+    if (!ends) stream.write(body);
+    else if (body !== undefined || trailers !== undefined) stream.end(body);
     const answer = collect(stream);
     answer.catch(() => {}); // whoever resets the stream does not await it
     return { reset: () => stream.close(http2.constants.NGHTTP2_CANCEL), answer };
@@ -252,7 +253,7 @@ export class CookieJar {
     for (const cookie of answer.all("set-cookie")) {
       const [pair, ...attributes] = cookie.split(";");
       const [name, value] = split(pair, "=");
-      const gone = attributes.some((attribute) => /^\s*max-age\s*=\s*(0|-\d+)\s*$/i.test(attribute));
+      const gone = attributes.some((attribute) => /^\s*max-age\s*=\s*(0|-\d+)\s*$/i.test(attribute) || isPast(attribute));
       if (gone) this.#cookies.delete(name);
       else this.#cookies.set(name, value);
     }
@@ -263,10 +264,35 @@ export class CookieJar {
     this.#cookies.set(name, value);
   }
 
+  /** The value of a cookie. */
+  get(name) {
+    return this.#cookies.get(name);
+  }
+
+  /** The names of all cookies. */
+  names() {
+    return [...this.#cookies.keys()];
+  }
+
+  /** Forgets a cookie. */
+  delete(name) {
+    this.#cookies.delete(name);
+  }
+
   /** The header to send. */
   header() {
     return ["cookie", [...this.#cookies].map((pair) => pair.join("=")).join("; ")];
   }
+
+  /** The headers to send: none without cookies. */
+  headers() {
+    return this.#cookies.size === 0 ? [] : [this.header()];
+  }
+}
+
+function isPast(attribute) {
+  const [, date] = /^\s*expires\s*=(.*)$/i.exec(attribute) ?? [];
+  return Date.parse(date) < Date.now();
 }
 
 function encode({ method = "GET", path = "/", host = "app.example.com", headers = [], body, chunks, trailers = [] }) {

@@ -1,5 +1,5 @@
-// An identity provider that misbehaves on request. It serves two documents, the metadata and the keys, and counts
-// the requests for each; a test says per path how it answers:
+// An identity provider that misbehaves on request. It serves the metadata and the keys, answers token requests and pushed
+// authorization requests, and counts the requests for each; a test says per path how it answers:
 //
 //   const provider = await startProvider({ keys: [jwk] });
 //   provider.answers(KEYS, status(500));
@@ -9,12 +9,15 @@
 // The behaviours below are plain functions of the request, the response and the document's text.
 
 import http from "node:http";
+import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 
 import { deferred, eventually } from "./wait.mjs";
 
 export const METADATA = "/.well-known/openid-configuration";
 export const KEYS = "/jwks";
+export const TOKEN = "/token";
+export const PUSHED = "/par";
 
 const ENDLESS_PIECE = Buffer.alloc(16 * 1024, " ");
 
@@ -32,6 +35,12 @@ class Provider {
 
   /** Members of the metadata document to replace. */
   metadata = {};
+
+  /** The ID Token for each code. */
+  grants = new Map();
+
+  /** What was posted: `{ path, form, authorization }`. */
+  posts = [];
 
   constructor(keys) {
     this.keys = keys;
@@ -93,15 +102,20 @@ class Provider {
 
   async #answer(request, response) {
     response.on("error", () => {});
-    request.resume();
     const path = request.url;
     this.#counts.set(path, this.count(path) + 1);
+    const form = Object.fromEntries(new URLSearchParams(await text(request)));
+    if (request.method === "POST") this.posts.push({ path, form, authorization: request.headers.authorization });
     const behaviour = this.#behaviours.get(path) ?? normal;
-    await behaviour(response, this.#document(path));
+    await behaviour(response, this.#document(path, form));
   }
 
-  #document(path) {
+  #document(path, { code }) {
     if (path === KEYS) return JSON.stringify({ keys: this.keys });
+    if (path === PUSHED) return JSON.stringify({ request_uri: "urn:example:pushed", expires_in: 60 });
+    if (path === TOKEN && this.grants.has(code)) {
+      return JSON.stringify({ access_token: "opaque", token_type: "Bearer", expires_in: 60, id_token: this.grants.get(code) });
+    }
     if (path !== METADATA) return undefined;
     return JSON.stringify({
       issuer: this.issuer,
@@ -138,6 +152,29 @@ export function silent() {}
 /** A status of 200 and nothing else. */
 export function empty(response) {
   response.writeHead(200, { "content-type": "application/json", "content-length": "0" }).end();
+}
+
+/** The document with other members; `undefined` removes one. */
+export function changed(members) {
+  return (response, text) => document(JSON.stringify({ ...JSON.parse(text), ...members }))(response);
+}
+
+/** An OAuth error (RFC 6749 section 5.2). */
+export function oauthError(code, error) {
+  return (response) => response.writeHead(code, { "content-type": "application/json" }).end(JSON.stringify({ error }));
+}
+
+/** The document, one byte each so many ms. */
+export function trickle(milliseconds) {
+  return async (response, text) => {
+    response.writeHead(200, { "content-type": "application/json" });
+    for (const byte of text) {
+      if (response.destroyed) return;
+      response.write(byte);
+      await new Promise((resolve) => setTimeout(resolve, milliseconds));
+    }
+    response.end();
+  };
 }
 
 /** A body that goes on until the other side gives up: as fast as it is read, or one piece each so many ms. */
