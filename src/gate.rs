@@ -13,7 +13,7 @@ use crate::config::{CallbackConfig, Config, TokenConfig};
 use crate::cookie::{Found, find_token, own_cookies};
 use crate::encoding::base64url_encode;
 use crate::env::Env;
-use crate::flow::{OwnCookieNames, Start, origin_of, route};
+use crate::flow::{OwnCookieNames, Start, id_token, origin_of, pushed_request_uri, route};
 use crate::forward;
 use crate::http::{Request, RequestEdits};
 use crate::jose::{Algorithm, Jws, SignatureCheck, SignedClaims, VerificationKey};
@@ -198,13 +198,13 @@ impl Gate {
         }
         let mut inquiry = self.inquire(request, found.as_ref().is_ok_and(|found| found.in_header), env);
         let purpose = Purpose::Access(demands, edits);
-        match (cached, found) {
-            (Some(verified), _) => self.conclude(inquiry, purpose, Ok(verified), env),
-            (None, Err(reason)) => self.conclude(inquiry, purpose, Err(reason), env),
-            (None, Ok(found)) => {
-                inquiry.token = Some(found.token.into());
-                self.look_at(inquiry, purpose, env)
-            }
+        match found {
+            Ok(found) => inquiry.token = Some(found.token.into()),
+            Err(reason) => return self.conclude(inquiry, purpose, Err(reason), env),
+        }
+        match cached {
+            Some(verified) => self.conclude(inquiry, purpose, Ok(verified), env),
+            None => self.look_at(inquiry, purpose, env),
         }
     }
 
@@ -315,7 +315,14 @@ impl Gate {
     /// # Errors
     /// Why the reply is of no use; what was known before stays.
     pub fn learn(&mut self, endpoint: Endpoint, reply: &Reply, now: Timestamp) -> Result<(), Fault> {
-        self.provider.learn(endpoint, reply, now)
+        self.provider.learn(endpoint, reply, now)?;
+        match endpoint {
+            Endpoint::Metadata | Endpoint::Keys => Ok(()),
+            Endpoint::Token => id_token(reply).map(drop).map_err(|_| Fault::Malformed("no ID Token")),
+            Endpoint::PushedAuthorization => {
+                pushed_request_uri(reply).map(drop).ok_or(Fault::Malformed("no `request_uri`"))
+            }
+        }
     }
 
     fn find_key(&mut self, inquiry: Inquiry, purpose: Purpose, jws: Box<Jws>, env: Env<'_>) -> Step {

@@ -171,6 +171,7 @@ fn each_wrong_value_of_callback_has_its_place() {
         ),
         ("/callback/cookie/domain", json!("example.com:443"), "callback.cookie.domain: must be a domain such as"),
         ("/callback/cookie/domain", json!("example.com; Path=/x"), "callback.cookie.domain: must be a domain such as"),
+        ("/callback/cookie/domain", json!("com"), "callback.cookie.domain: must be a domain such as `example.com`"),
         (
             "/callback/cookie/domain",
             json!("xample.com"),
@@ -268,6 +269,11 @@ fn each_wrong_value_of_callback_has_its_place() {
         ),
         (
             "/token",
+            json!({ "cookie": "__Host-Stepgate_id" }),
+            "token.cookie: must not contain `stepgate_`, which the gate's other cookies do",
+        ),
+        (
+            "/token",
             json!({ "cookie": "c".repeat(65) }),
             "token.cookie: with `callback`, must have at most 64 characters",
         ),
@@ -290,10 +296,12 @@ fn prefixes_of_cookies_need_what_browsers_ask_of_them() {
     let expected = "token.cookie: `__Host-` allows neither `callback.cookie.domain` nor another path than `/`";
     for (field, value) in [("domain", "example.com"), ("path", "/salary")] {
         let place = format!("/callback/cookie/{field}");
-        assert_only(&errors(&changed(with_cookie("__Host-id"), &place, json!(value))), expected, field);
+        for name in ["__Host-id", "__hOST-id"] {
+            assert_only(&errors(&changed(with_cookie(name), &place, json!(value))), expected, field);
+        }
         assert_eq!(errors(&changed(with_cookie("__Secure-id"), &place, json!(value))), [""; 0]);
     }
-    for name in ["__Host-id", "__Secure-id"] {
+    for name in ["__Host-id", "__Secure-id", "__host-id", "__SECURE-id"] {
         let on_http = changed(with_cookie(name), "/client/redirect_uri", json!("http://localhost/callback"));
         assert_only(&errors(&on_http), "token.cookie: this prefix needs a `client.redirect_uri` with https", name);
     }
@@ -364,6 +372,23 @@ fn inline_keys_need_a_token_endpoint_and_rule_out_pushing() {
     document["callback"]["pushed_authorization"] = json!(true);
     let expected = "callback.pushed_authorization: needs the provider's metadata, which `provider.jwks` rules out";
     assert_only(&errors(&document), expected, "nothing announces the endpoint");
+}
+
+#[test]
+fn a_cookie_that_the_app_sets_is_not_sealed() {
+    let document = changed(completing(), "/step_up", json!({ "login_url": "/login" }));
+    assert_eq!(errors(&document), [""; 0]);
+    let expected = "step_up.login_url: contradicts `callback.seal_token`: the cookie that the app sets is not sealed";
+    assert_only(&errors(&changed(document, "/callback/seal_token", json!(true))), expected, "login_url");
+}
+
+#[test]
+fn a_sealed_token_is_not_shown_in_a_url() {
+    let document = changed(completing(), "/callback/seal_token", json!(true));
+    let with_hint = |hint: &str| errors(&changed(document.clone(), "/callback/hint", json!(hint)));
+    assert_eq!(with_hint("login_hint"), [""; 0]);
+    let expected = "callback.hint: contradicts `callback.seal_token`: `id_token_hint` shows the token in a URL";
+    assert_only(&with_hint("id_token_hint"), expected, "id_token_hint");
 }
 
 #[test]

@@ -182,7 +182,13 @@ fn decode_keys(
     errors: &mut ConfigErrors,
 ) -> Option<SealingKeys> {
     let accepted = "a list of keys, each 32 bytes in base64, or `{ env: NAME }`";
-    let items = object.required("keys", accepted, errors)?.items(MAX_SEALING_KEYS, accepted, errors);
+    let node = object.required("keys", accepted, errors)?;
+    if !node.value.is_array() {
+        // What stands there may be a key: it is not shown.
+        errors.push(&node.path, format!("must be {accepted}"));
+        return None;
+    }
+    let items = node.items(MAX_SEALING_KEYS, accepted, errors);
     let mut keys = Vec::new();
     for item in &items {
         let Some(secret) = super::decode_secret(item, env, errors) else { continue };
@@ -211,7 +217,9 @@ fn decode_cookie(callback: &Object<'_>, secure: bool, errors: &mut ConfigErrors)
         node.parsed(accepted, errors, |text| {
             let host = readable_host(text.as_bytes()).filter(|host| *host == text.to_ascii_lowercase().as_bytes())?;
             let domain = String::from_utf8(host).ok()?;
-            (domain.contains('.') || domain == "localhost").then_some(Some(domain))
+            let labels = domain.split('.').collect::<Vec<_>>();
+            let is_domain = labels.len() > 1 && labels.iter().all(|label| !label.is_empty());
+            (is_domain || domain == "localhost").then_some(Some(domain))
         })
     });
     let path = object.get("path").map_or(Some("/".to_owned()), |node| {
@@ -300,6 +308,9 @@ pub(super) fn check(
     }
     if let Some(login) = decoded.login_urls.first().filter(|_| callback.seal_token) {
         errors.push(&login.place, "contradicts `callback.seal_token`: the cookie that the app sets is not sealed");
+    }
+    if callback.seal_token && callback.hint == Hint::IdTokenHint {
+        errors.push("callback.hint", "contradicts `callback.seal_token`: `id_token_hint` shows the token in a URL");
     }
     check_cookie(callback, token, errors);
     for (place, bytes) in &decoded.demand_bytes {

@@ -111,7 +111,8 @@ fn fault(failure: FetchFailure) -> ExchangeFault {
     match failure {
         FetchFailure::OAuth("invalid_grant") => ExchangeFault::CodeRefused,
         FetchFailure::OAuth(code) => ExchangeFault::Refused(code),
-        FetchFailure::Timeout => ExchangeFault::Unavailable("timeout"),
+        // Envoy answers 504 itself when the time is up.
+        FetchFailure::Timeout | FetchFailure::Status(504) => ExchangeFault::Unavailable("timeout"),
         FetchFailure::Unreachable | FetchFailure::Elsewhere => ExchangeFault::Unavailable("unreachable"),
         FetchFailure::Reset => ExchangeFault::Unavailable("reset"),
         FetchFailure::TooLarge => ExchangeFault::Malformed("too long"),

@@ -450,13 +450,14 @@ impl Gate {
                 names.callback.keys.seal(purpose, token.as_bytes(), &(env.entropy)())
             }
         };
-        let Some(mut cookies) = names.set_token(&value, token.expires(), &inquiry.context.cookies, env.now) else {
+        let present = &inquiry.context.cookies;
+        let Some(set) = names.set_token(&value, token.expires(), present, env.now) else {
             let reason = Reason::TokenMalformed("too long for cookies");
             return self.fail_login(&inquiry, reason, Some(returned), env);
         };
-        if inquiry.ambiguous {
-            cookies.extend(names.clear_elsewhere(&inquiry.context.cookies));
-        }
+        // First what goes: to some cookie jars a cookie of the host and one of its domain are the same.
+        let mut cookies = if inquiry.ambiguous { names.clear_elsewhere(present) } else { Vec::new() };
+        cookies.extend(set);
         cookies.push(names.end(&returned.response.state));
         // Should the page ask again, because the cookie does not reach it or the provider's clock is another, that counts.
         let (demand, location) = (&transaction.demand, transaction.way_back());

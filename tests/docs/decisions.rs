@@ -25,7 +25,7 @@ fn every_kind_of_decision_is_named() {
 #[test]
 fn reasons_that_are_named_anywhere_exist() {
     // A word in a code span that looks like a reason, of the same shape as some of them.
-    let starts = "token_ amr_ acr_insuff auth_t keys_ step_up_f step_up_t headers_ authorization_d login_r login_c \
+    let starts = "token_ amr_ acr_insuff auth_t keys_ step_up_f step_up_t host_m headers_ authorization_d login_r login_c \
                   provider_ callback_ transaction_ response_i pushed_authorization_f nonce_ subject_ logged_";
     let looks = |span: &String| starts.split(' ').any(|start| span.starts_with(start));
     let claims_and_fields = ["auth_time", "token_endpoint", "token_endpoint_auth_method"];

@@ -142,6 +142,13 @@ impl Browser {
         self.go("GET", &target, headers)
     }
 
+    /// Follows a redirect to an address of the callback's host.
+    fn follow(&mut self, decision: &Decision) -> Decision {
+        self.host = "app.example.com";
+        let url = location(decision);
+        self.go("GET", url.strip_prefix("https://app.example.com").expect("the gate's own origin"), &PAGE)
+    }
+
     /// Logs in, and says where that ends.
     fn log_in(&mut self, target: &str) -> String {
         self.go("GET", target, &PAGE);
@@ -249,6 +256,8 @@ fn decisions_are_the_ones_in_the_table() {
         json!({ "name": name, "paths": ["/salary/**"], "require": { "amr": { "any_of": values } } })
     };
     let mut long = Browser::new(json!({ "rules": [rule("a"), rule("b"), rule("c"), rule("d")] }));
+    see(&long.go("GET", "/salary", &PAGE));
+    long.host = "pay.example.com";
     see(&long.go("GET", "/salary", &PAGE));
 
     let page = Page::read("docs/decisions.md");
@@ -412,11 +421,7 @@ fn cookies_have_the_attributes_of_the_table() {
         json!({ "client": { "redirect_uri": "https://app.example.com/salary/callback" }, "callback": { "cookie": cookie } }),
     );
     let begun = set(&configured.go("GET", "/salary", &PAGE));
-    assert!(
-        begun[0].starts_with("__Secure-stepgate_tx_") && begun[0].contains("; Domain=example.com;"),
-        "{}",
-        begun[0]
-    );
+    assert!(begun[0].starts_with("__Host-stepgate_tx_") && !begun[0].contains("; Domain="), "{}", begun[0]);
     let target = format!("/salary/callback?code=c&state={}", configured.asked["state"]);
     let completed = set(&configured.go("GET", &target, &PAGE));
     let (_, given) = completed[0].split_once("; ").expect("attributes");
@@ -429,6 +434,90 @@ fn cookies_have_the_attributes_of_the_table() {
     let body = format!("state={}&code=c", posting.asked["state"]);
     let completed = posting.send("POST", "/callback", &PAGE, body.as_bytes());
     assert_eq!(found(&completed), ("login_completed", "redirect"));
+    let again = posting.send("POST", "/callback", &PAGE, body.as_bytes());
+    assert_eq!(found(&again), ("transaction_missing", "bad_request"));
+}
+
+/// How many cookies of the token's an answer clears.
+fn cleared(decision: &Decision) -> usize {
+    let headers = &decision.response.as_ref().expect("an answer").headers;
+    headers.iter().filter(|(_, value)| value.starts_with("id_token") && value.contains("; Max-Age=0;")).count()
+}
+
+#[test]
+fn what_does_not_come_with_the_request_is_cleared_by_every_name() {
+    let overs = [
+        (json!({}), true, [1, 2]),
+        (json!({ "callback": { "response_mode": "form_post" } }), false, [17 - 2, 17 - 1]),
+        (json!({ "callback": { "cookie": { "path": "/salary" } } }), false, [17 - 2, 17 - 1]),
+    ];
+    for (over, comes, expected) in overs {
+        let mut browser = Browser::new(over.clone());
+        for (length, expected) in [4000, 0].into_iter().zip(expected) {
+            browser.claims = json!({ "amr": ["mfa"], "long": "x".repeat(length) });
+            let old = std::mem::take(&mut browser.cookies);
+            browser.go("GET", "/salary", &PAGE);
+            browser.cookies.extend(old.into_iter().filter(|_| comes));
+            let body = format!("state={}&code=c", browser.asked["state"]);
+            let completed = match browser.asked.get("response_mode") {
+                Some(_) => browser.send("POST", "/callback", &PAGE, body.as_bytes()),
+                None => browser.back("code=c", &PAGE),
+            };
+            assert_eq!(found(&completed), ("login_completed", "redirect"));
+            assert_eq!(cleared(&completed), expected, "{over}");
+        }
+    }
+}
+
+#[test]
+fn a_token_set_for_another_domain_goes_when_two_came() {
+    let mut browser =
+        Browser::new(json!({ "callback": { "cookie": { "domain": "example.com" }, "logout_path": "/logout" } }));
+    browser.go("GET", "/salary", &PAGE);
+    let of_old = ("cookie", "id_token=one");
+    browser.cookies.insert("id_token".to_owned(), "another".to_owned());
+    let completed = browser.back("code=c", &[PAGE[0], of_old]);
+    assert_eq!(found(&completed), ("login_completed", "redirect"));
+    browser.cookies.insert("id_token".to_owned(), "another".to_owned());
+    let left = browser.go("GET", "/logout", &[of_old]);
+    for (decision, own) in [(completed, 0), (left, 1)] {
+        let headers = decision.response.expect("an answer").headers;
+        let cookies: Vec<&str> = headers.iter().map(|(_, value)| value.as_str()).collect();
+        for domain in ["", "; Domain=app.example.com"] {
+            let expected = format!("id_token={domain}; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure");
+            assert!(cookies.contains(&expected.as_str()), "{domain}: {cookies:?}");
+        }
+        let cleared = "id_token=; Domain=example.com; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure";
+        assert_eq!(cookies.iter().filter(|cookie| **cookie == cleared).count(), own, "{cookies:?}");
+    }
+}
+
+#[test]
+fn a_link_to_a_login_is_for_navigations() {
+    let mut browser = Browser::new(json!({}));
+    let link = problem(&browser.go("GET", "/salary", &SCRIPT))["step_up_url"].as_str().expect("a link").to_owned();
+    let target = link.strip_prefix("https://app.example.com").expect("the gate's own origin");
+    for headers in [SCRIPT[0], ("sec-fetch-dest", "image")] {
+        assert_eq!(found(&browser.go("GET", target, &[headers])), ("callback_malformed", "bad_request"));
+    }
+    assert!(browser.cookies.is_empty());
+}
+
+#[test]
+fn a_login_counts_when_it_is_complete_and_for_a_minute() {
+    let mut browser = Browser::new(json!({}));
+    for _ in 0..5 {
+        assert_eq!(found(&browser.go("GET", "/salary", &PAGE)), ("token_missing", "redirect"), "it was not finished");
+    }
+    let mut last = Vec::new();
+    for wait in [0, 59, 60, 0] {
+        browser.cookies.retain(|name, _| name == "__Host-stepgate_attempts"); // the token's does not reach the page
+        browser.now = browser.now.plus(Duration::from_secs(wait));
+        browser.log_in("/salary");
+        let count = &browser.cookies["__Host-stepgate_attempts"];
+        last.push(count.split('.').nth(1).expect("a number").to_owned());
+    }
+    assert_eq!(last, ["1", "2", "1", "2"]);
 }
 
 #[test]
@@ -441,20 +530,37 @@ fn a_ninth_login_ends_the_oldest() {
         names.push(format!("__Host-stepgate_tx_{}", browser.asked["state"]));
     }
     assert_eq!(browser.cookies.keys().collect::<BTreeSet<_>>(), names[1..].iter().collect());
+
+    let claims = json!({ "id_token": { "x".repeat(1000): null } });
+    let mut long = Browser::new(json!({ "step_up": { "claims": claims } }));
+    for _ in 0..8 {
+        long.go("GET", "/salary", &PAGE);
+    }
+    let bytes: usize = long.cookies.values().map(String::len).sum();
+    assert!((2..8).contains(&long.cookies.len()) && bytes <= 8000, "{} cookies, {bytes} bytes", long.cookies.len());
 }
 
 #[test]
-fn a_login_ends_on_the_host_of_the_redirect_uri() {
+fn a_login_begins_and_ends_on_the_host_of_the_redirect_uri() {
     let mut alone = Browser::new(json!({}));
     alone.host = "pay.example.com";
-    alone.go("GET", "/salary", &PAGE);
-    alone.cookies.clear(); // they are that host's
-    assert_eq!(found(&alone.back("code=c", &PAGE)), ("transaction_missing", "bad_request"));
+    for headers in [PAGE, SCRIPT] {
+        assert_eq!(found(&alone.go("GET", "/salary", &headers)), ("host_mismatch", "forbidden"));
+    }
 
     let mut shared = Browser::new(json!({ "callback": { "cookie": { "domain": "example.com" } } }));
+    for host in ["other.example", "notexample.com"] {
+        shared.host = host;
+        assert_eq!(found(&shared.go("GET", "/salary", &PAGE)), ("host_mismatch", "forbidden"), "{host}");
+    }
     shared.host = "pay.example.com";
-    shared.go("GET", "/salary", &PAGE);
-    assert_eq!(location(&shared.back("code=c", &PAGE)), "/salary");
+    let start = shared.go("GET", "/salary?month=6", &PAGE);
+    assert_eq!(found(&start), ("token_missing", "redirect"));
+    assert!(location(&start).starts_with("https://app.example.com/callback?step_up="), "{}", location(&start));
+    assert!(shared.cookies.is_empty(), "the login has not begun");
+    assert_eq!(found(&shared.follow(&start)), ("token_missing", "redirect"));
+    assert!(shared.cookies.keys().all(|name| name.starts_with("__Host-stepgate_tx_")));
+    assert_eq!(location(&shared.back("code=c", &PAGE)), "https://pay.example.com/salary?month=6");
     shared.host = "pay.example.com";
     assert_eq!(found(&shared.go("GET", "/salary", &PAGE)), ("satisfied", "forward"));
     assert_eq!(found(&shared.go("GET", "/callback", &PAGE)), ("not_protected", "forward"), "another host's path");
@@ -475,6 +581,18 @@ fn a_logout_leads_to_the_provider_or_home() {
     assert_eq!(parameters["post_logout_redirect_uri"], "https://app.example.com/");
     assert_eq!((parameters["client_id"].as_str(), &parameters["id_token_hint"]), ("k3yC1ient", &token));
     assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
+    let hint = |browser: &mut Browser| query(&location(&browser.go("GET", "/logout", &PAGE))).remove("id_token_hint");
+    browser.cookies.insert("id_token".to_owned(), "no.token".to_owned());
+    assert_eq!(hint(&mut browser), None, "not a well-formed token");
+    browser.claims = json!({ "amr": ["mfa"], "long": "x".repeat(4000) });
+    browser.log_in("/salary");
+    assert_eq!(hint(&mut browser), None, "a long one");
+    let mut sealing = Browser::new(json!({
+        "provider": { "end_session_endpoint": "https://idp.example.com/logout" },
+        "callback": { "logout_path": "/logout", "seal_token": true },
+    }));
+    sealing.log_in("/salary");
+    assert_eq!(hint(&mut sealing), None, "what is sealed is not to be read in a URL");
 
     let mut without = Browser::new(json!({ "callback": { "logout_path": "/logout" } }));
     without.log_in("/salary");
@@ -516,6 +634,7 @@ fn pushed_parameters_are_not_in_the_url() {
     assert!(pushed.authorization.is_some());
     let parameters = form(pushed.body.reveal().as_bytes());
     assert!(parameters.contains_key("code_challenge") && parameters.contains_key("acr_values"));
+    assert_eq!(pushed.body.reveal().matches("client_id=").count(), 1);
 }
 
 #[test]
@@ -573,6 +692,7 @@ fn identity_comes_from_the_gate_alone() {
     let forged: Vec<(&str, &str)> = spellings.iter().map(|name| (*name, "root")).chain([("x-other", "1")]).collect();
     for path in ["/", "/public"] {
         let decision = browser.go("GET", path, &forged);
+        assert_eq!(decision.response_headers, [("vary", "Cookie".to_owned())], "{path}");
         let removed: Vec<&[u8]> = decision.request.removed.iter().map(Vec::as_slice).collect();
         assert_eq!(removed, spellings.map(str::as_bytes), "{path}");
         assert!(decision.request.added.is_empty());
@@ -581,7 +701,9 @@ fn identity_comes_from_the_gate_alone() {
     browser.log_in("/salary");
     browser.cookies.insert("theme".to_owned(), "dark".to_owned());
     for path in ["/", "/salary"] {
-        let added = browser.go("GET", path, &PAGE).request.added;
+        let decision = browser.go("GET", path, &PAGE);
+        assert!(decision.response_headers.contains(&("vary", "Cookie".to_owned())), "{path}");
+        let added = decision.request.added;
         let told: Vec<(&str, &str)> =
             added.iter().map(|(name, value)| (name.as_str(), std::str::from_utf8(value).expect("text"))).collect();
         assert_eq!(told, [("cookie", "theme=dark"), ("x-groups", "[\"a\",\"b\"]"), ("x-user-id", "ada")], "{path}");

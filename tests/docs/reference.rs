@@ -280,6 +280,22 @@ fn every_contradiction_is_refused() {
                 &json!({ "client": { "redirect_uri": "http://localhost/c" }, "token": { "cookie": "__Secure-t" } }),
             ),
         ),
+        (
+            "`__Host-` allows neither",
+            merged(
+                login(),
+                &json!({ "token": { "cookie": "__host-t" }, "callback": { "cookie": { "domain": "example.com" } } }),
+            ),
+        ),
+        ("must not contain `stepgate_`", merged(login(), &json!({ "token": { "cookie": "my_stepgate_token" } }))),
+        (
+            "contradicts `callback.seal_token`",
+            merged(login(), &json!({ "callback": { "seal_token": true }, "step_up": { "login_url": "/login" } })),
+        ),
+        (
+            "callback.hint: contradicts `callback.seal_token`",
+            merged(login(), &json!({ "callback": { "seal_token": true, "hint": "id_token_hint" } })),
+        ),
         ("another spelling", json!({ "forward": { "headers": { "x-user": "sub", "X_User": "email" } } })),
     ];
     for (refused, over) in &cases {
@@ -293,9 +309,21 @@ fn every_contradiction_is_refused() {
         ),
         "with `callback`, the redirect URI may lie under a rule",
     );
-    // The last row is Envoy's, and four rows have two cases.
+    // The last row is Envoy's, three rows have two cases, and one has three.
     let rows = page().table("## Contradictions that are refused").len();
-    assert_eq!(rows - 1 + 4, cases.len(), "a row without a case");
+    assert_eq!(rows - 1 + 3 + 2, cases.len(), "a row without a case");
+}
+
+#[test]
+fn a_domain_of_the_cookie_has_a_dot_or_is_localhost() {
+    let with = |redirect: &str, domain: &str| {
+        let over = json!({ "client": { "redirect_uri": redirect }, "callback": { "cookie": { "domain": domain } } });
+        merged(merged(smallest(), &login()), &over)
+    };
+    accepted(&with("http://app.localhost/callback", "localhost"), "localhost");
+    accepted(&with("https://app.example.com/callback", "example.com"), "a domain");
+    let told = refusal(&with("https://app.example.com/callback", "com"));
+    assert!(told.contains("not a top-level domain"), "{told}");
 }
 
 fn key() -> Value {

@@ -61,6 +61,7 @@ before(async () => {
     logLevel: "debug",
     listeners: Object.entries(PROVIDERS).flatMap(([name, { gates }]) =>
       Object.entries(gates).map(([gate, changes]) => ({ name: gate, config: configuration(name, changes) }))),
+    // Nobody listens on port 1.
     clusters: { app: upstream.port, ...Object.fromEntries(clusters), empty: { type: "STATIC" }, closed: 1 },
   });
 });
@@ -152,17 +153,17 @@ describe("the token endpoint", () => {
     "answers 503": [provide.status(503, { "retry-after": "1" }), UNAVAILABLE, "status_503"],
     "leads elsewhere": [provide.redirect("/elsewhere"), unusable("a status"), "status_302"],
     "answers 204": [nothing, unusable("a status"), "status_204"],
-    "answers with nothing": [provide.empty, unusable("no strict JSON"), "ok"],
-    "answers with a page": [provide.html, unusable("no strict JSON"), "ok"],
-    "answers with half of it": [provide.truncated, unusable("no strict JSON"), "ok"],
-    "answers with a list": [provide.document("[]"), unusable("no strict JSON"), "ok"],
-    "answers with bytes": [provide.binary, unusable("no strict JSON"), "ok"],
-    "answers compressed": [provide.gzip, unusable("no strict JSON"), "ok"],
-    "says one thing twice": [twice, unusable("no strict JSON"), "ok"],
-    "issues no ID Token": [provide.changed({ id_token: undefined }), unusable("no `id_token`"), "ok"],
-    "issues no text for an ID Token": [provide.changed({ id_token: ["a.b.c"] }), unusable("no `id_token`"), "ok"],
-    "issues another type of token": [provide.changed({ token_type: "DPoP" }), unusable("`token_type`"), "ok"],
-    "issues no type of token": [provide.changed({ token_type: undefined }), unusable("`token_type`"), "ok"],
+    "answers with nothing": [provide.empty, unusable("no strict JSON"), "malformed"],
+    "answers with a page": [provide.html, unusable("no strict JSON"), "malformed"],
+    "answers with half of it": [provide.truncated, unusable("no strict JSON"), "malformed"],
+    "answers with a list": [provide.document("[]"), unusable("no strict JSON"), "malformed"],
+    "answers with bytes": [provide.binary, unusable("no strict JSON"), "malformed"],
+    "answers compressed": [provide.gzip, unusable("no strict JSON"), "malformed"],
+    "says one thing twice": [twice, unusable("no strict JSON"), "malformed"],
+    "issues no ID Token": [provide.changed({ id_token: undefined }), unusable("no `id_token`"), "malformed"],
+    "issues no text for an ID Token": [provide.changed({ id_token: ["a.b.c"] }), unusable("no `id_token`"), "malformed"],
+    "issues another type of token": [provide.changed({ token_type: "DPoP" }), unusable("`token_type`"), "malformed"],
+    "issues no type of token": [provide.changed({ token_type: undefined }), unusable("`token_type`"), "malformed"],
   };
   for (const [what, [behaviour, detail, result, { gate = "gate", status = 503 } = {}]] of Object.entries(faults)) {
     test(what, async () => {
@@ -418,9 +419,9 @@ describe("a pushed authorization request", () => {
     ["fails", provide.status(500), "status_500"],
     ["gets no answer", provide.silent, "(timeout|status_504)"],
     ["is reset", provide.resetAtOnce, "status_503"],
-    ["gets a page", provide.html, "ok"],
-    ["gets no reference", provide.changed({ request_uri: undefined }), "ok"],
-    ["gets an empty reference", provide.changed({ request_uri: "" }), "ok"],
+    ["gets a page", provide.html, "malformed"],
+    ["gets no reference", provide.changed({ request_uri: undefined }), "malformed"],
+    ["gets an empty reference", provide.changed({ request_uri: "" }), "malformed"],
     ["gets too long an answer", provide.huge(MAX_REPLY_BYTES), "too_large"],
   ]) {
     test(what, async () => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use stepgate::flow::{Start, Transaction, subject_digest};
 use stepgate::http::{Fields, Request, Response};
 use stepgate::provider::{Fetch, FetchFailure, Reply};
 use stepgate::time::Timestamp;
@@ -15,6 +16,7 @@ use super::keys;
 pub fn run(case: &Case, now: u64) -> Result<(), String> {
     let (decision, posts) = decide(case, now)?;
     check(case, &decision)?;
+    check_sealed(case, &decision)?;
     check_app(case, &decision)?;
     check_posts(case, &posts)
 }
@@ -101,8 +103,20 @@ fn latin1(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(u32::from(character)).expect("a character up to U+00FF")).collect()
 }
 
-const EXPECT_FIELDS: [&str; 11] =
-    ["decision", "reason", "status", "headers", "cookies", "authorize", "endpoint", "body", "page", "app", "posted"];
+const EXPECT_FIELDS: [&str; 12] = [
+    "decision",
+    "reason",
+    "status",
+    "headers",
+    "cookies",
+    "authorize",
+    "endpoint",
+    "body",
+    "page",
+    "sealed",
+    "app",
+    "posted",
+];
 
 fn check(case: &Case, decision: &Decision) -> Result<(), String> {
     let expect = case.expect.as_object().ok_or("no `expect`")?;
@@ -200,6 +214,38 @@ fn check_cookie(what: &str, line: Option<&str>, expected: &Value) -> Result<(), 
         Value::Bool(true) if is_empty => Err(format!("{what} is empty")),
         _ => compare(what, line, expected),
     }
+}
+
+/// What the gate has sealed: the transaction that begins, or the content of the link that starts one.
+fn check_sealed(case: &Case, decision: &Decision) -> Result<(), String> {
+    let expected = object(case.expect.get("sealed"));
+    if expected.is_empty() {
+        return Ok(());
+    }
+    let config = Config::from_value(&case.config, &|_| None).map_err(|errors| errors.to_string())?;
+    let keys = config.callback.ok_or("nothing is sealed without `callback`")?.keys;
+    let response = decision.response.as_ref().ok_or("no answer")?;
+    let begun = response.headers.iter().find_map(|(_, value)| {
+        let (_, cookie) = value.split_once("stepgate_tx_")?;
+        let (state, sealed) = cookie.split(';').next()?.split_once('=')?;
+        serde_json::to_value(Transaction::open(&keys, state, sealed)?).ok()
+    });
+    let linked = || {
+        let url = step_up_url(Some(response))?;
+        let (_, query) = url.split_once('?')?;
+        let (_, sealed) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "step_up")?;
+        serde_json::to_value(Start::open(&keys, &sealed)?).ok()
+    };
+    let sealed = begun.or_else(linked).ok_or("nothing is sealed")?;
+    for (name, mut expected) in expected {
+        if let (true, Some(subject)) = (name == "subject", expected.as_str()) {
+            expected = subject_digest(subject).into();
+        }
+        if sealed[&name] != expected {
+            return Err(format!("sealed `{name}`: found {}, expected {expected}", sealed[&name]));
+        }
+    }
+    Ok(())
 }
 
 /// The request as the app gets it.
