@@ -1,5 +1,5 @@
 # `make help` lists the targets. Everything that they need beside rustup, Node.js, Python and make is installed into the checkout,
-# pinned; only Chromium comes from the system's packages.
+# pinned; only Chromium and nginx come from the system's packages.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,6 +15,10 @@ ENVOY_OLDEST_BIN := .tools/envoy-$(ENVOY_OLDEST_VERSION)/envoy/_bin/envoy
 export ENVOY := $(CURDIR)/$(ENVOY_BIN)
 export ENVOY_OLDEST := $(CURDIR)/$(ENVOY_OLDEST_BIN)
 export STEPGATE_WASM := $(CURDIR)/dist/stepgate.wasm
+export STARLETTE := $(CURDIR)/.tools/starlette
+
+# Servers to try the gate in front of.
+ORIGINS := .tools/nginx .tools/starlette/starlette/__init__.py
 
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
@@ -36,7 +40,7 @@ demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the
 	@node demo/run.mjs $(APP)
 
 .PHONY: test
-test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium ## Set up and run every test
+test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium $(ORIGINS) ## Set up and run every test
 	cargo test --locked
 	node --test --test-concurrency=1 tests/e2e/*.test.mjs
 
@@ -74,3 +78,12 @@ node_modules/.package-lock.json: package.json package-lock.json
 .tools/chromium:
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 	@mkdir -p $(@D) && touch $@
+
+.tools/nginx:
+	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; }
+	@mkdir -p $(@D) && touch $@
+
+.tools/starlette/starlette/__init__.py: tools/starlette.txt
+	rm -rf .tools/starlette
+	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-deps --require-hashes --target .tools/starlette -r $<
+	@touch $@

@@ -431,10 +431,12 @@ fn decode_secret(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, errors: 
             let value = env(variable).filter(|value| !value.is_empty());
             if value.is_none() {
                 // What does not look like a variable's name may be the secret itself.
-                let is_name = variable.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                let problem = match is_name {
+                let looks_like_one = variable.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+                let problem = match looks_like_one {
                     true => format!("the environment variable `{variable}` is not set"),
-                    false => "is no name of an environment variable".to_owned(),
+                    false => {
+                        "the environment variable of this name (not shown: it might be a secret) is not set".to_owned()
+                    }
                 };
                 errors.push(object.place("env"), problem);
             }

@@ -425,9 +425,6 @@ impl Gate {
         };
         let Some(names) = self.own_cookie_names() else { return self.not_completed(&inquiry, env) };
         if let Err(reason) = transaction.demand.requirement.evaluate(&token, env.now) {
-            if transaction.attempts >= transaction.demand.step_up.max_attempts {
-                return self.give_up(&inquiry, returned, Some(&token), reason, env);
-            }
             let departure = Departure {
                 demand: transaction.demand.clone(),
                 // By its clock the provider found the login fresh enough, and would do so again.

@@ -46,7 +46,7 @@ fn decide(case: &Case, now: u64) -> Result<(Decision, Vec<Post>), String> {
     let (authority, path) = (latin1(&case.request.authority), latin1(&case.request.path));
     let method = case.request.method.as_bytes();
     let request = Request { method, authority: &authority, path: &path, fields };
-    let env = Env { now, entropy: &|| [7; 32] };
+    let mut env = Env { now, entropy: &|| [7; 32] };
     let mut posts = Vec::new();
     let mut step = gate.begin(&request, env);
     for _ in 0..8 {
@@ -62,7 +62,9 @@ fn decide(case: &Case, now: u64) -> Result<(Decision, Vec<Post>), String> {
                     let authorization = form.authorization.as_ref().map(|value| value.reveal().to_owned());
                     posts.push((fetch.endpoint.name(), form.body.reveal().to_owned(), authorization));
                 }
-                let reply = next_reply(&mut replies, &fetch, now)
+                // A fetch takes its time.
+                env.now = Timestamp::from_millis(env.now.as_millis() + 1);
+                let reply = next_reply(&mut replies, &fetch, env.now)
                     .ok_or_else(|| format!("an unexpected fetch of {}", fetch.url))?;
                 gate.resume(pending, Outcome::Fetched(reply), env)
             }

@@ -177,7 +177,7 @@ impl LazyFields {
 }
 
 impl Fields for LazyFields {
-    /// A map that is too large for the host to hand over arrives empty; every request has pseudo-headers.
+    /// Every request has pseudo-headers: a map that arrives empty is one that the host did not hand over.
     fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
         let pairs = self.pairs.get_or_init(|| {
             let bytes = returned_bytes(|data, size| unsafe { proxy_get_header_map_pairs(self.map as u32, data, size) });
