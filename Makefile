@@ -42,7 +42,7 @@ demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the
 .PHONY: test
 test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium $(ORIGINS) ## Set up and run every test
 	cargo test --locked
-	node --test --test-concurrency=1 tests/e2e/*.test.mjs
+	node --test --test-concurrency=2 tests/e2e/*.test.mjs
 
 .PHONY: lint
 lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, lints, dependencies and the module's imports

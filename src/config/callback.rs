@@ -54,7 +54,7 @@ pub struct CallbackConfig {
     pub error_page: Option<Template>,
     /// The origin of `client.redirect_uri`, such as `https://app.example.com`.
     pub origin: String,
-    /// Its host, as [`readable_host`] reads it.
+    /// Its host, lower case, without port.
     pub host: Vec<u8>,
     /// Its path.
     pub path: String,
