@@ -313,10 +313,7 @@ impl Gate {
         env: Env<'_>,
     ) -> Step {
         let reason = match self.evaluate(&start.demand, token.as_deref(), env.now) {
-            Ok(()) => {
-                let rules = &start.demand.rules;
-                return Step::Done(Decision::redirect(Reason::Satisfied, rules, start.way_back(), Vec::new()));
-            }
+            Ok(()) => return Step::Done(self.start_satisfied(&inquiry, &start, token.as_deref().ok(), env)),
             Err(reason) => reason,
         };
         if matches!(reason, Reason::KeysUnavailable { .. }) {
@@ -325,6 +322,30 @@ impl Gate {
         let departure = self.departure(&inquiry, (&start.demand, reason), token.ok(), env);
         let departure = Departure { return_to: start.return_to, origin: start.origin, ..departure };
         self.depart(inquiry, Box::new(departure), env)
+    }
+
+    /// Back at once. Another host that sent the person here may see another token than this one does, and would send the person
+    /// again: that counts like a login.
+    fn start_satisfied(
+        &self,
+        inquiry: &Inquiry,
+        start: &Start,
+        token: Option<&VerifiedIdToken>,
+        env: Env<'_>,
+    ) -> Decision {
+        let demand = &start.demand;
+        if start.origin.is_none() {
+            return Decision::redirect(Reason::Satisfied, &demand.rules, start.way_back(), Vec::new());
+        }
+        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), true, env.now);
+        if attempts >= demand.step_up.max_attempts {
+            let way_back = start.way_back();
+            let failure = Failure { try_again: Some(&way_back), ..Failure::of(Reason::TokenAmbiguous) };
+            return answerer.give_up(demand, token, (attempts, Reason::TokenAmbiguous), failure);
+        }
+        let counted = answerer.counted(demand, attempts + 1);
+        Decision::redirect(Reason::Satisfied, &demand.rules, start.way_back(), vec![counted])
     }
 
     /// Whether the response comes from the provider (RFC 9207 section 2.4), and what it says.
