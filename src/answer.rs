@@ -276,11 +276,12 @@ impl Answerer<'_> {
     ) -> Decision {
         let mut cookies = vec![attempts_cookie(self.config, "", 0)];
         cookies.extend(failure.cookies);
+        // Where no token comes, there is nothing to compare.
+        let comparison = (because != Reason::TokenMissing).then(|| Comparison::of(demand, token));
         let reason = match because {
             because @ Reason::StepUpUnmet => because,
             because => Reason::StepUpFailed { attempts, because: Box::new(because) },
         };
-        let comparison = Some(Comparison::of(demand, token));
         self.failure(Failure { reason, cookies, comparison, ..failure })
     }
 
@@ -305,7 +306,8 @@ impl Answerer<'_> {
             if let Some(comparison) = &comparison {
                 detail = format!("{detail}. {}", comparison.text());
             }
-            let link = try_again.map_or(("/", "Home page"), |path| (path, "Try again"));
+            let text = if reason == Reason::HostMismatch { "Main page" } else { "Try again" };
+            let link = try_again.map_or(("/", "Home page"), |path| (path, text));
             let body = page::render(own, &reason, &detail, link).into();
             Response { status: kind.status(), headers, body, grpc_status: None }
         } else {

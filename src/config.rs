@@ -433,9 +433,9 @@ fn decode_secret(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, errors: 
                 // What does not look like a variable's name may be the secret itself.
                 let looks_like_one = variable.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
                 let problem = match looks_like_one {
-                    true => format!("the environment variable `{variable}` is not set"),
+                    true => format!("the environment variable `{variable}` is not set, or not passed on to the module"),
                     false => {
-                        "the environment variable of this name (not shown: it might be a secret) is not set".to_owned()
+                        "the environment variable of this name (not shown: it might be a secret) is not set, or not passed on to the module".to_owned()
                     }
                 };
                 errors.push(object.place("env"), problem);

@@ -267,6 +267,12 @@ impl fmt::Display for Reason {
                 write!(f, "the claim `{claim}` is not what the rule asks for")
             }
             Self::KeysUnavailable { .. } => f.write_str("the identity provider's keys are not available"),
+            Self::StepUpFailed { attempts, because } if **because == Self::TokenMissing => {
+                write!(
+                    f,
+                    "after {attempts} attempts there still is no ID Token: its cookie does not come with this request"
+                )
+            }
             Self::StepUpFailed { attempts, because } => {
                 write!(f, "{attempts} attempts brought no sufficient login: {because}")
             }

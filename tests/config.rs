@@ -136,7 +136,8 @@ fn every_other_value_that_the_reference_names_is_accepted() {
 
 #[test]
 fn each_wrong_value_of_callback_has_its_place() {
-    let path_rule = "a path such as `/logout`: one `/` at its start, no query, no `%`, at most 512 characters";
+    let path_rule =
+        "a path such as `/logout`, not `/`: one `/` at its start, no query, no `%`, no `;`, at most 512 characters";
     let key_rule = "must be 32 random bytes in base64";
     for (pointer, value, expected) in [
         ("/callback", json!(true), "callback: must be an object with any of keys, cookie, "),

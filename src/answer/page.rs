@@ -6,6 +6,9 @@ use crate::template::{self, Template};
 /// The built-in page.
 const PAGE: &str = include_str!("page.html");
 
+/// Its second link.
+const HOME: &str = " <a href=\"/\">Home page</a>";
+
 /// What a page says above the fold: its title, and what a person can do.
 pub fn words(reason: &Reason) -> (&'static str, &'static str) {
     match reason {
@@ -24,6 +27,11 @@ pub fn words(reason: &Reason) -> (&'static str, &'static str) {
         ) => (
             "The login service has a problem",
             "Your login could not be completed, and nothing has changed. Please try again in a moment.",
+        ),
+        Reason::StepUpFailed { because, .. } if **because == Reason::TokenMissing => (
+            "Your login does not reach this page",
+            "You logged in, but the cookie that proves it does not come with your requests. Allow cookies for this \
+             site, or tell the people who run it what is written below.",
         ),
         Reason::StepUpFailed { .. } | Reason::StepUpUnmet => (
             "Your login was not sufficient",
@@ -87,6 +95,8 @@ pub fn render(own: Option<&Template>, reason: &Reason, detail: &str, link: (&str
     ];
     match own {
         Some(template) => template.render(&values),
+        // The link leads home already.
+        None if link.0.ends_with('/') => template::render(&PAGE.replacen(HOME, "", 1), &values),
         None => template::render(PAGE, &values),
     }
 }
@@ -98,6 +108,7 @@ mod tests {
     #[test]
     fn the_built_in_page_is_a_template() {
         assert!(Template::parse(PAGE).is_ok());
+        assert!(PAGE.contains(HOME));
     }
 
     #[test]

@@ -170,10 +170,15 @@ pub(super) fn decode(
     })
 }
 
-const OWN_PATH: &str = "a path such as `/logout`: one `/` at its start, no query, no `%`, at most 512 characters";
+const OWN_PATH: &str =
+    "a path such as `/logout`, not `/`: one `/` at its start, no query, no `%`, no `;`, at most 512 characters";
 
 fn is_own_path(path: &str) -> bool {
-    is_local_path(path) && !path.contains(['?', '%']) && path.len() <= MAX_OWN_PATH_BYTES
+    is_cookie_path(path) && path != "/"
+}
+
+fn is_cookie_path(path: &str) -> bool {
+    is_local_path(path) && !path.contains(['?', '%', ';']) && path.len() <= MAX_OWN_PATH_BYTES
 }
 
 fn decode_keys(
@@ -224,7 +229,7 @@ fn decode_cookie(callback: &Object<'_>, secure: bool, errors: &mut ConfigErrors)
     });
     let path = object.get("path").map_or(Some("/".to_owned()), |node| {
         let accepted = "a path with one `/` at its start, no query, no `;` and no `%`, at most 512 characters";
-        node.parsed(accepted, errors, |path| (is_own_path(path) && !path.contains(';')).then(|| path.to_owned()))
+        node.parsed(accepted, errors, |path| is_cookie_path(path).then(|| path.to_owned()))
     });
     let same_site = object.get("same_site").map_or(Some(SameSite::Lax), |node| {
         if node.value.as_str() == Some("Strict") {
@@ -344,6 +349,8 @@ fn check_cookie(callback: &CallbackConfig, token: &TokenConfig, errors: &mut Con
         let below = callback.host.strip_suffix(domain.as_bytes());
         if below.is_none_or(|below| !below.is_empty() && !below.ends_with(b".")) {
             errors.push("callback.cookie.domain", "must be the host of `client.redirect_uri` or a domain above it");
+        } else if domain == "localhost" && callback.host != b"localhost" {
+            errors.push("callback.cookie.domain", "browsers take no cookie for all hosts below `localhost`");
         }
     }
 }

@@ -31,12 +31,14 @@ pub fn route(callback: &CallbackConfig, request: &Request<'_>) -> Option<Route> 
     if !is_logout && callback.path.as_bytes() != path {
         return None;
     }
+    if is_logout {
+        return origin_of(callback, request.authority).map(|_| Route::Logout);
+    }
     // Ports are often another outside.
     readable_host(request.authority).filter(|host| *host == callback.host)?;
-    Some(match (is_logout, callback.response_mode) {
-        (true, _) => Route::Logout,
-        (false, ResponseMode::FormPost) if request.method == b"POST" => Route::CallbackForm,
-        (false, _) => Route::Callback,
+    Some(match callback.response_mode {
+        ResponseMode::FormPost if request.method == b"POST" => Route::CallbackForm,
+        _ => Route::Callback,
     })
 }
 

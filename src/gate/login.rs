@@ -111,7 +111,9 @@ impl Gate {
     ) -> Step {
         let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
         let Some(origin) = inquiry.origin.clone() else {
-            return Step::Done(answerer.failure(Failure::of(Reason::HostMismatch)));
+            let main_page = format!("{}/", callback.origin);
+            let failure = Failure { try_again: Some(&main_page), ..Failure::of(Reason::HostMismatch) };
+            return Step::Done(answerer.failure(failure));
         };
         let elsewhere = Some(&origin).filter(|origin| **origin != callback.origin);
         if elsewhere.is_none() && !answerer.challenges(demand) {
@@ -516,7 +518,10 @@ impl Gate {
             }
             Lookup::Fetch(fetch) => return Step::Fetch(fetch, Pending { inquiry, stage: Stage::Logout }),
             // The gate's own session ends all the same.
-            Lookup::Unknown | Lookup::Unavailable(_) => "/".to_owned(),
+            Lookup::Unknown | Lookup::Unavailable(_) => match &inquiry.origin {
+                Some(origin) if *origin != names.callback.origin => format!("{}/", names.callback.origin),
+                _ => "/".to_owned(),
+            },
         };
         let mut cookies = names.clear(&inquiry.context.cookies);
         if inquiry.ambiguous {

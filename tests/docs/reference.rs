@@ -315,12 +315,13 @@ fn every_contradiction_is_refused() {
 }
 
 #[test]
-fn a_domain_of_the_cookie_has_a_dot_or_is_localhost() {
+fn a_domain_of_the_cookie_has_a_dot() {
     let with = |redirect: &str, domain: &str| {
         let over = json!({ "client": { "redirect_uri": redirect }, "callback": { "cookie": { "domain": domain } } });
         merged(merged(smallest(), &login()), &over)
     };
-    accepted(&with("http://app.localhost/callback", "localhost"), "localhost");
+    let told = refusal(&with("http://app.localhost/callback", "localhost"));
+    assert!(told.contains("browsers take no cookie for all hosts below `localhost`"), "{told}");
     accepted(&with("https://app.example.com/callback", "example.com"), "a domain");
     let told = refusal(&with("https://app.example.com/callback", "com"));
     assert!(told.contains("not a top-level domain"), "{told}");
