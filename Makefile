@@ -7,6 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 ENVOY_VERSION := 1.40.0
 ENVOY_OLDEST_VERSION := 1.36.2
 
@@ -44,10 +45,20 @@ test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OL
 	cargo test --locked
 	node --test --test-concurrency=2 tests/e2e/*.test.mjs
 
+FUZZ_SECONDS ?= 30
+
+.PHONY: fuzz
+fuzz: .tools/bin/cargo-fuzz dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ORIGINS) ## Fuzz every target for FUZZ_SECONDS, then paths through real Envoy
+	cargo test --locked --manifest-path fuzz/Cargo.toml --lib
+	PATH="$(CURDIR)/.tools/bin:$$PATH" fuzz/run.sh $(FUZZ_SECONDS)
+	node tests/e2e/paths/fuzz.mjs
+
 .PHONY: lint
 lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, lints, dependencies and the module's imports
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target --all-targets -- -D warnings
 	cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --lib --target wasm32-unknown-unknown -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
@@ -87,3 +98,6 @@ node_modules/.package-lock.json: package.json package-lock.json
 	rm -rf .tools/starlette
 	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-deps --require-hashes --target .tools/starlette -r $<
 	@touch $@
+
+.tools/bin/cargo-fuzz:
+	cargo install --quiet --locked --version $(CARGO_FUZZ_VERSION) --root .tools cargo-fuzz

@@ -337,7 +337,8 @@ const ENDPOINT: &str = "an https URL without fragment (http only for loopback ho
 pub(crate) fn endpoint_url(text: &str) -> Option<String> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-    let secure = match uri.scheme_str()? {
+    // As it is written: who asks later whether it is https looks at the text.
+    let secure = match text.split_once("://")?.0 {
         "https" => true,
         "http" => is_loopback(authority.host()),
         _ => false,

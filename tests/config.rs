@@ -484,6 +484,8 @@ fn each_wrong_value_has_its_place_and_what_is_accepted() {
     for (pointer, value, expected) in [
         ("/provider/issuer", json!("https://idp/?x"), "provider.issuer: must be an https URL without query"),
         ("/provider/issuer", json!("https://user@idp/"), "provider.issuer: "),
+        ("/provider/issuer", json!("HTTPS://idp/"), "provider.issuer: "),
+        ("/client/redirect_uri", json!("Https://app/callback"), "client.redirect_uri: must be an https URL"),
         ("/provider/issuer", json!(7), "provider.issuer: "),
         ("/provider/jwks_uri", json!("http://idp/keys"), "provider.jwks_uri: must be an https URL"),
         ("/provider/jwks_uri", json!("https://idp/a b"), "provider.jwks_uri: "),
