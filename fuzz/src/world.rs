@@ -225,11 +225,14 @@ fn is_field_value(value: &[u8]) -> bool {
     !value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t')
 }
 
-/// What comes from outside adds neither a tag nor an end of an attribute to the built-in page.
+/// What comes from outside adds neither a tag nor an end of an attribute to the built-in page, whose second link is only there
+/// where the first does not lead home.
 fn check_page(page: &str) {
     const PAGE: &str = include_str!("../../src/answer/page.html");
+    const HOME: &str = " <a href=\"/\">Home page</a>";
+    let own = if page.contains(HOME) { PAGE.to_owned() } else { PAGE.replacen(HOME, "", 1) };
     for character in ['<', '>', '"'] {
-        assert_eq!(page.matches(character).count(), PAGE.matches(character).count(), "{page}");
+        assert_eq!(page.matches(character).count(), own.matches(character).count(), "{page}");
     }
 }
 

@@ -32,6 +32,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { connect } from "./http.mjs";
+import { assertKeepsSecrets, configuredSecrets } from "./secrets.mjs";
 import { eventually } from "./wait.mjs";
 
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
@@ -104,6 +105,7 @@ class Envoy {
   #opening = new Map();
   #accessLog = new Map();
   #accessLogWaiters = new Map();
+  #verdicts = new Set();
   #logWaiters = new Set();
 
   /** All that Envoy and the gates have logged so far. */
@@ -111,6 +113,7 @@ class Envoy {
 
   static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {}, logLevel = "info" }) {
     const binary = envoyBinary(version);
+    listeners.forEach(configuredSecrets);
     const directory = await mkdtemp(path.join(tmpdir(), "stepgate-envoy-"));
     const file = path.join(directory, "bootstrap.json");
     await writeFile(file, JSON.stringify(bootstrap({ listeners, clusters, extraHcm }), null, 2));
@@ -250,8 +253,19 @@ class Envoy {
     assert.equal(this.#child.exitCode ?? this.#child.signalCode, null, "Envoy is still running");
   }
 
-  /** Ends the process and removes its directory. */
+  /** Ends the process and removes its directory. Fails when a secret stands in a log or in the name of a counter. */
   async stop() {
+    let counters = "";
+    try {
+      const serves = this.#ports.size > 0 && this.#child.exitCode === null && this.#child.signalCode === null;
+      if (serves) counters = await this.admin("/stats?filter=wasmcustom");
+    } finally {
+      await this.#end();
+    }
+    assertKeepsSecrets([this.log, counters, ...this.#verdicts].join("\n"), "a log or counter of Envoy");
+  }
+
+  async #end() {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       this.#child.kill("SIGTERM");
       const forced = setTimeout(() => this.#child.kill("SIGKILL"), STOPPED_WITHIN);
@@ -270,6 +284,7 @@ class Envoy {
 
   #accessed(line) {
     const entry = JSON.parse(line);
+    this.#verdicts.add(`${entry.details} ${entry.reason}`);
     if (!entry.id) return;
     this.#accessLog.set(entry.id, entry);
     this.#accessLogWaiters.get(entry.id)?.(entry);

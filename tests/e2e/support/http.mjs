@@ -4,6 +4,7 @@
 import http2 from "node:http2";
 import net from "node:net";
 
+import { secret } from "./secrets.mjs";
 import { deferred } from "./wait.mjs";
 
 const ANSWERED_WITHIN = 15_000;
@@ -244,6 +245,8 @@ export class ConnectionH2 {
   }
 }
 
+const SEALED = /^__Host-stepgate_tx_|^id_token/;
+
 /** Values of a cookie jar that a browser would send back, from the answers it has seen. */
 export class CookieJar {
   #cookies = new Map();
@@ -255,7 +258,7 @@ export class CookieJar {
       const [name, value] = split(pair, "=");
       const gone = attributes.some((attribute) => /^\s*max-age\s*=\s*(0|-\d+)\s*$/i.test(attribute) || isPast(attribute));
       if (gone) this.#cookies.delete(name);
-      else this.#cookies.set(name, value);
+      else this.#cookies.set(name, SEALED.test(name) ? secret("sealed cookie", value) : value);
     }
   }
 

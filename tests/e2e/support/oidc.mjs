@@ -8,6 +8,7 @@ import { Provider, interactionPolicy } from "oidc-provider";
 import { createMemoryAdapter } from "oidc-provider/lib/adapters/memory_adapter.js";
 
 import { MULTI_FACTOR, REDIRECT_URI } from "./gate.mjs";
+import { secret, sentSecrets } from "./secrets.mjs";
 import { signingKey } from "./tokens.mjs";
 
 /**
@@ -69,6 +70,8 @@ export async function startOidc({ clients, redirectUris = [REDIRECT_URI], pushed
     await next();
     if (!ctx.oidc?.route) return;
     const params = { ...ctx.query, ...ctx.oidc.body };
+    sentSecrets(params, ctx.get("authorization"));
+    ["access_token", "id_token"].forEach((kind) => secret(kind, ctx.body?.[kind]));
     oidc.requests.push({ route: ctx.oidc.route, params, authorization: ctx.get("authorization") });
   });
   handle = provider.callback();

@@ -12,6 +12,7 @@ import http from "node:http";
 import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 
+import { secret, sentSecrets } from "./secrets.mjs";
 import { deferred, eventually } from "./wait.mjs";
 
 export const METADATA = "/.well-known/openid-configuration";
@@ -37,7 +38,7 @@ class Provider {
   metadata = {};
 
   /** The ID Token for each code. */
-  grants = new Map();
+  grants = new Grants();
 
   /** What was posted: `{ path, form, authorization }`. */
   posts = [];
@@ -105,6 +106,7 @@ class Provider {
     const path = request.url;
     this.#counts.set(path, this.count(path) + 1);
     const form = Object.fromEntries(new URLSearchParams(await text(request)));
+    sentSecrets(form, request.headers.authorization);
     if (request.method === "POST") this.posts.push({ path, form, authorization: request.headers.authorization });
     const behaviour = this.#behaviours.get(path) ?? normal;
     await behaviour(response, this.#document(path, form));
@@ -127,6 +129,12 @@ class Provider {
       id_token_signing_alg_values_supported: ["RS256"],
       ...this.metadata,
     });
+  }
+}
+
+class Grants extends Map {
+  set(code, token) {
+    return super.set(secret("code", code), token);
   }
 }
 
