@@ -8,6 +8,9 @@ use crate::reason::Reason;
 /// How many chunks a token may come in.
 pub const MAX_CHUNKS: usize = 16;
 
+/// How many digits a chunk's number may have to be one: with more, a cookie is somebody else's.
+pub const MAX_CHUNK_DIGITS: usize = 20;
+
 /// A token as found in a request, and where.
 pub struct Found {
     /// The token. Not looked at yet, not even for its length.
@@ -62,9 +65,7 @@ pub struct OwnCookies {
 /// Whether a cookie's name is that of the token, or of one of its chunks however it is numbered.
 pub fn is_token_cookie(name: &[u8], token_cookie: &str) -> bool {
     let suffix = name.strip_prefix(token_cookie.as_bytes());
-    suffix.is_some_and(|suffix| {
-        suffix.is_empty() || suffix.strip_prefix(b".").is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
-    })
+    suffix.is_some_and(|suffix| suffix.is_empty() || suffix.strip_prefix(b".").is_some_and(is_chunk_number))
 }
 
 /// Finds the cookies of the gate's own. `state_of` takes a name for that of a transaction, and tells its `state`.
@@ -152,7 +153,7 @@ fn from_cookies(request: &Request<'_>, name: &str) -> Result<Option<String>, Rea
         let Some(suffix) = cookie.strip_prefix(name.as_bytes()) else { return };
         if suffix.is_empty() {
             whole.add(value);
-        } else if let Some(number) = suffix.strip_prefix(b".").filter(|digits| digits.iter().all(u8::is_ascii_digit)) {
+        } else if let Some(number) = suffix.strip_prefix(b".").filter(|digits| is_chunk_number(digits)) {
             match chunk_number(number) {
                 Some(number) => chunks.entry(number).or_default().add(value),
                 None => stray_chunk |= !value.is_empty(),
@@ -177,6 +178,10 @@ fn from_cookies(request: &Request<'_>, name: &str) -> Result<Option<String>, Rea
         (Some(whole), joined) if whole != joined => Err(Reason::TokenAmbiguous),
         (_, joined) => Ok(Some(joined)),
     }
+}
+
+fn is_chunk_number(digits: &[u8]) -> bool {
+    digits.len() <= MAX_CHUNK_DIGITS && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// A chunk's number, in its one spelling.
@@ -295,6 +300,9 @@ mod tests {
         ] {
             assert_eq!(cookie(gap), Err("token_malformed"), "{gap}");
         }
+        let numbered = |digits: usize| cookie(&format!("id_token.0=a; id_token.{}=b", "9".repeat(digits)));
+        assert_eq!(numbered(MAX_CHUNK_DIGITS), Err("token_malformed"));
+        assert_eq!(numbered(MAX_CHUNK_DIGITS + 1), token("a"));
         let chunks = |count: usize| (0..count).map(|number| format!("id_token.{number}=a;")).collect::<String>();
         assert_eq!(cookie(&chunks(MAX_CHUNKS)), token(&"a".repeat(MAX_CHUNKS)));
         assert_eq!(cookie(&chunks(MAX_CHUNKS + 1)), Err("token_malformed"));

@@ -1,5 +1,7 @@
 //! What comes to the gate's own paths.
 
+use http::Uri;
+
 use super::cookies::is_state;
 use crate::config::{CallbackConfig, ResponseMode};
 use crate::http::{Request, form_decode};
@@ -54,7 +56,12 @@ pub fn origin_of(callback: &CallbackConfig, authority: &[u8]) -> Option<String> 
         return None;
     }
     let (scheme, _) = callback.origin.split_once("://")?;
-    Some(format!("{scheme}://{}", std::str::from_utf8(authority).ok()?.to_ascii_lowercase()))
+    let uri: Uri = format!("{scheme}://{}", std::str::from_utf8(authority).ok()?.to_ascii_lowercase()).parse().ok()?;
+    // A browser is to be sent there: no empty label, and a port that is one.
+    let authority = uri.authority()?;
+    let is_plain = !authority.host().split('.').any(str::is_empty);
+    let port_fits = authority.as_str() == authority.host() || authority.port_u16().is_some();
+    (is_plain && port_fits).then(|| format!("{scheme}://{authority}"))
 }
 
 /// What a request to the callback wants.
@@ -154,6 +161,36 @@ pub fn query(target: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_to_come_back_to_is_one_that_browsers_take() {
+        let document = serde_json::json!({
+            "provider": { "issuer": "https://idp/" },
+            "client": { "id": "c", "redirect_uri": "https://app.example.com/callback", "authentication": "none" },
+            "callback": {
+                "keys": ["BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="],
+                "cookie": { "domain": "example.com" },
+            },
+            "rules": [{ "paths": ["/salary"] }],
+        });
+        let callback = crate::config::Config::from_value(&document, &|_| None).unwrap().callback.unwrap();
+        let origin = |authority: &str| origin_of(&callback, authority.as_bytes());
+        assert_eq!(origin("APP.example.com:8443").as_deref(), Some("https://app.example.com"));
+        assert_eq!(origin("Pay.example.com").as_deref(), Some("https://pay.example.com"));
+        assert_eq!(origin("example.com:8443").as_deref(), Some("https://example.com:8443"));
+        for foreign in [
+            "example.org",
+            "notexample.com",
+            "pay.example.com:99999",
+            "pay.example.com:",
+            ".example.com",
+            "a..example.com",
+            "pay.example.com.",
+            "a@example.com",
+        ] {
+            assert_eq!(origin(foreign), None, "{foreign}");
+        }
+    }
 
     #[test]
     fn a_code_is_bounded() {
