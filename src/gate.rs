@@ -284,10 +284,12 @@ impl Gate {
             }
             Stage::Signature(purpose, jws, key) => {
                 let token: Box<str> = jws.token().into();
-                let claims = match outcome {
-                    Outcome::Verified(valid) => jws.verify_by_host(valid),
-                    Outcome::Unsupported => jws.verify_in_software(&key),
-                    Outcome::Fetched(_) | Outcome::Body(_) => Err(Reason::SignatureInvalid),
+                let claims = match (outcome, &key) {
+                    (Outcome::Verified(valid), VerificationKey::Public(_)) => jws.verify_by_host(valid),
+                    (Outcome::Unsupported, _) => jws.verify_in_software(&key),
+                    // No host gets to see a client secret, so none can have an opinion.
+                    (Outcome::Verified(_), VerificationKey::ClientSecret(_))
+                    | (Outcome::Fetched(_) | Outcome::Body(_), _) => Err(Reason::SignatureInvalid),
                 };
                 let verified = self.accept(&token, claims, key);
                 self.conclude(inquiry, purpose, verified, env)

@@ -470,3 +470,21 @@ fn the_number_of_keys_is_bounded() {
     assert_eq!(keys(MAX_KEYS).unwrap().0.len(), MAX_KEYS);
     assert_eq!(keys(MAX_KEYS + 1).unwrap_err(), KeySetError::TooManyKeys);
 }
+
+#[test]
+fn a_host_has_no_say_where_it_was_given_no_key() {
+    let mut config = inline();
+    config["client"]["secret"] = json!(keys::SECRET);
+    config["token"] = json!({ "algorithms": ["HS256"] });
+    let mut gate = gate(&config);
+    let token = token(&config, json!({ "key": "secret", "claims": { "amr": ["mfa"] } }));
+    let resumed = |gate: &mut Gate, outcome: Outcome| match begin(gate, &token, NOW) {
+        Step::Verify(check, pending) => {
+            assert_eq!(check.spki(), None);
+            decided(gate.resume(pending, outcome, env(NOW))).reason.code()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(resumed(&mut gate, Outcome::Verified(true)), "signature_invalid");
+    assert_eq!(resumed(&mut gate, Outcome::Unsupported), "satisfied");
+}
