@@ -129,7 +129,7 @@ impl Decision {
     pub(crate) fn satisfied(demand: &Demand, config: &Config, attempts: &Attempts) -> Self {
         let mut decision = Self::forward(DecisionKind::Forward, Reason::Satisfied, demand, &config.token);
         if attempts.counted(|| demand.fingerprint()).is_some() {
-            decision.response_headers.push(("set-cookie", attempts_cookie(config, "", 0)));
+            decision.response_headers.push(("set-cookie", clear_attempts(config)));
         }
         decision
     }
@@ -271,18 +271,19 @@ impl Answerer<'_> {
         &self,
         demand: &Demand,
         token: Option<&VerifiedIdToken>,
-        (attempts, because): (u32, Reason),
+        attempts: u32,
         failure: Failure<'_>,
     ) -> Decision {
-        let mut cookies = vec![attempts_cookie(self.config, "", 0)];
+        let mut cookies = vec![clear_attempts(self.config)];
         cookies.extend(failure.cookies);
+        let because = failure.reason;
         // Where no token comes, there is nothing to compare.
         let comparison = (because != Reason::TokenMissing).then(|| Comparison::of(demand, token));
         let reason = match because {
             because @ Reason::StepUpUnmet => because,
             because => Reason::StepUpFailed { attempts, because: Box::new(because) },
         };
-        self.failure(Failure { reason, cookies, comparison, ..failure })
+        self.failure(Failure { reason, try_again: failure.try_again, cookies, comparison })
     }
 
     /// An answer that explains itself: a page to a browser, a problem document to anything else.

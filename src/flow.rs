@@ -14,5 +14,5 @@ pub(crate) use cookies::OwnCookieNames;
 pub use cookies::{MAX_COOKIE_VALUE_BYTES, MAX_TRANSACTIONS, MAX_TRANSACTIONS_BYTES};
 pub use exchange::ASSERTION_LIFETIME;
 pub(crate) use exchange::{id_token, pushed_request, pushed_request_uri, token_request};
-pub(crate) use transaction::code_challenge;
 pub use transaction::{START_LIFETIME, Start, TRANSACTION_LIFETIME, Transaction, subject_digest};
+pub(crate) use transaction::{code_challenge, way_back};

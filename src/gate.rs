@@ -204,7 +204,7 @@ impl Gate {
         }
         match cached {
             Some(verified) => self.conclude(inquiry, purpose, Ok(verified), env),
-            None => self.look_at(inquiry, purpose, env),
+            None => self.examine(inquiry, purpose, env),
         }
     }
 
@@ -216,6 +216,11 @@ impl Gate {
         }
         let origin = self.config.callback.as_ref().and_then(|callback| origin_of(callback, request.authority));
         Inquiry { context, since: env.now, asked: Asked::default(), origin, token: None, ambiguous: false }
+    }
+
+    /// What answers to a request are made from. The rules are those that ask.
+    fn answerer<'a>(&'a self, inquiry: &'a Inquiry, rules: &'a [Arc<str>], env: Env<'a>) -> Answerer<'a> {
+        Answerer { config: &self.config, context: &inquiry.context, rules, env }
     }
 
     fn own_cookie_names(&self) -> Option<OwnCookieNames<'_>> {
@@ -246,6 +251,12 @@ impl Gate {
         if let Some(verified) = self.cache.get(token, keys, env.now) {
             return self.conclude(inquiry, purpose, Ok(verified), env);
         }
+        self.examine(inquiry, purpose, env)
+    }
+
+    /// Looks at a token that is not in the cache.
+    fn examine(&mut self, inquiry: Inquiry, purpose: Purpose, env: Env<'_>) -> Step {
+        let token = inquiry.token.as_deref().unwrap_or_default();
         match Jws::parse(token, self.config.token.max_bytes, &self.config.token.algorithms) {
             Ok(jws) => self.find_key(inquiry, purpose, Box::new(jws), env),
             Err(reason) => self.conclude(inquiry, purpose, Err(reason), env),
@@ -453,7 +464,7 @@ impl Gate {
         token: Result<Arc<VerifiedIdToken>, Reason>,
         env: Env<'_>,
     ) -> Step {
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let answerer = self.answerer(&inquiry, &demand.rules, env);
         if matches!(reason, Reason::PathRejected(_) | Reason::KeysUnavailable { .. }) {
             return Step::Done(answerer.failure(Failure::of(reason)));
         }
@@ -482,8 +493,8 @@ impl Gate {
         }
         let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), false, env.now);
         if attempts >= demand.step_up.max_attempts {
-            let failure = Failure { try_again: Some(inquiry.context.return_to()), ..Failure::of(reason.clone()) };
-            return Step::Done(answerer.give_up(demand, token.as_deref().ok(), (attempts, reason), failure));
+            let failure = Failure { try_again: Some(inquiry.context.return_to()), ..Failure::of(reason) };
+            return Step::Done(answerer.give_up(demand, token.as_deref().ok(), attempts, failure));
         }
         let counted = answerer.counted(demand, attempts + 1);
         Step::Done(Decision::redirect(reason, &demand.rules, location, vec![counted]))

@@ -60,7 +60,7 @@ impl Transaction {
     /// Where to come back to.
     #[must_use]
     pub fn way_back(&self) -> String {
-        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.return_to)
+        way_back(self.origin.as_deref(), &self.return_to)
     }
 
     /// When it began.
@@ -110,7 +110,7 @@ impl Start {
     /// Where to come back to.
     #[must_use]
     pub fn way_back(&self) -> String {
-        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.return_to)
+        way_back(self.origin.as_deref(), &self.return_to)
     }
 
     /// Whether the link is too old.
@@ -118,6 +118,11 @@ impl Start {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now.since(Timestamp::from_secs(self.issued_at)) >= START_LIFETIME
     }
+}
+
+/// Where a person comes back to: an address of another origin, or a local path.
+pub fn way_back(origin: Option<&str>, return_to: &str) -> String {
+    format!("{}{return_to}", origin.unwrap_or_default())
 }
 
 fn seal(keys: &SealingKeys, purpose: Purpose<'_>, content: &impl Serialize, entropy: &[u8; 32]) -> Option<String> {

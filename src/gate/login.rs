@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{BodyRequest, Gate, Inquiry, Outcome, Pending, Purpose, Stage, Step};
-use crate::answer::{Answerer, Decision, Failure, RequestKind, clear_attempts};
+use crate::answer::{Decision, Failure, RequestKind, clear_attempts};
 use crate::claims::VerifiedIdToken;
 use crate::config::{CallbackConfig, Hint, ResponseMode};
 use crate::encoding::base64url_encode;
 use crate::env::Env;
 use crate::flow::{
     AuthorizationResponse, CallbackRequest, MAX_FORM_BYTES, OwnCookieNames, Route, Start, Transaction, code_challenge,
-    id_token, pushed_request, pushed_request_uri, query, subject_digest, token_request,
+    id_token, pushed_request, pushed_request_uri, query, subject_digest, token_request, way_back,
 };
 use crate::http::{Request, append_query};
 use crate::jose::Jws;
@@ -63,7 +63,7 @@ pub(super) struct Returned {
 impl Departure {
     /// Where to come back to.
     fn way_back(&self) -> String {
-        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.return_to)
+        way_back(self.origin.as_deref(), &self.return_to)
     }
 }
 
@@ -109,7 +109,7 @@ impl Gate {
         token: Option<Arc<VerifiedIdToken>>,
         env: Env<'_>,
     ) -> Step {
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let answerer = self.answerer(&inquiry, &demand.rules, env);
         let Some(origin) = inquiry.origin.clone() else {
             let main_page = format!("{}/", callback.origin);
             let failure = Failure { try_again: Some(&main_page), ..Failure::of(Reason::HostMismatch) };
@@ -166,13 +166,13 @@ impl Gate {
     pub(super) fn depart(&self, inquiry: Inquiry, departure: Box<Departure>, env: Env<'_>) -> Step {
         let Some(names) = self.own_cookie_names() else { return self.not_completed(&inquiry, env) };
         let demand = &departure.demand;
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let answerer = self.answerer(&inquiry, &demand.rules, env);
         if departure.attempts >= demand.step_up.max_attempts {
             let cookies = departure.cookies.clone();
             let way_back = departure.way_back();
             let failure = Failure { try_again: Some(&way_back), cookies, ..Failure::of(departure.reason.clone()) };
-            let because = (departure.attempts, departure.reason.clone());
-            return Step::Done(answerer.give_up(demand, departure.token.as_deref(), because, failure));
+            let token = departure.token.as_deref();
+            return Step::Done(answerer.give_up(demand, token, departure.attempts, failure));
         }
         let pushed = match names.callback.pushed_authorization {
             true => self.provider.endpoint(Service::PushedAuthorization, env.now, inquiry.asked),
@@ -255,7 +255,7 @@ impl Gate {
             _ => None,
         };
         let Some(request_uri) = request_uri else {
-            let answerer = Answerer { config: &self.config, context: &inquiry.context, rules, env };
+            let answerer = self.answerer(inquiry, rules, env);
             let way_back = departure.way_back();
             let failure = Failure {
                 try_again: Some(&way_back),
@@ -287,7 +287,7 @@ impl Gate {
                 if start.is_expired(env.now) {
                     let way_back = start.way_back();
                     let failure = Failure { try_again: Some(&way_back), ..Failure::of(Reason::TransactionExpired) };
-                    return Step::Done(self.answerer(&inquiry, env).failure(failure));
+                    return Step::Done(self.answerer(&inquiry, &[], env).failure(failure));
                 }
                 return self.look_at(inquiry, Purpose::Start(Box::new(start)), env);
             }
@@ -319,7 +319,7 @@ impl Gate {
             Err(reason) => reason,
         };
         if matches!(reason, Reason::KeysUnavailable { .. }) {
-            return Step::Done(self.answerer(&inquiry, env).failure(Failure::of(reason)));
+            return Step::Done(self.answerer(&inquiry, &[], env).failure(Failure::of(reason)));
         }
         let departure = self.departure(&inquiry, (&start.demand, reason), token.ok(), env);
         let departure = Departure { return_to: start.return_to, origin: start.origin, ..departure };
@@ -339,12 +339,12 @@ impl Gate {
         if start.origin.is_none() {
             return Decision::redirect(Reason::Satisfied, &demand.rules, start.way_back(), Vec::new());
         }
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let answerer = self.answerer(inquiry, &demand.rules, env);
         let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), true, env.now);
         if attempts >= demand.step_up.max_attempts {
             let way_back = start.way_back();
             let failure = Failure { try_again: Some(&way_back), ..Failure::of(Reason::TokenAmbiguous) };
-            return answerer.give_up(demand, token, (attempts, Reason::TokenAmbiguous), failure);
+            return answerer.give_up(demand, token, attempts, failure);
         }
         let counted = answerer.counted(demand, attempts + 1);
         Decision::redirect(Reason::Satisfied, &demand.rules, start.way_back(), vec![counted])
@@ -371,7 +371,7 @@ impl Gate {
         }
         match &returned.response.outcome {
             Ok(_) => self.look_at(inquiry, Purpose::Return(returned), env),
-            Err(Reason::StepUpUnmet) => self.give_up(&inquiry, &returned, None, Reason::StepUpUnmet, env),
+            Err(Reason::StepUpUnmet) => self.unmet(&inquiry, &returned, env),
             Err(reason) => self.fail_login(&inquiry, reason.clone(), Some(&returned), env),
         }
     }
@@ -481,7 +481,7 @@ impl Gate {
         cookies.push(names.end(&returned.response.state));
         // Should the page ask again, because the cookie does not reach it or the provider's clock is another, that counts.
         let (demand, location) = (&transaction.demand, transaction.way_back());
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
+        let answerer = self.answerer(&inquiry, &demand.rules, env);
         cookies.push(answerer.counted(demand, transaction.attempts));
         Step::Done(Decision::redirect(Reason::LoginCompleted, &demand.rules, location, cookies))
     }
@@ -531,20 +531,14 @@ impl Gate {
         Step::Done(Decision::redirect(Reason::LoggedOut, &[], location, cookies))
     }
 
-    fn give_up(
-        &self,
-        inquiry: &Inquiry,
-        returned: &Returned,
-        token: Option<&VerifiedIdToken>,
-        because: Reason,
-        env: Env<'_>,
-    ) -> Step {
+    /// The provider cannot prove what was asked for.
+    fn unmet(&self, inquiry: &Inquiry, returned: &Returned, env: Env<'_>) -> Step {
         let Transaction { demand, attempts, .. } = &returned.transaction;
         let way_back = returned.transaction.way_back();
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules: &demand.rules, env };
         let failure =
-            Failure { try_again: Some(&way_back), cookies: self.ended(returned), ..Failure::of(because.clone()) };
-        Step::Done(answerer.give_up(demand, token, (*attempts, because), failure))
+            Failure { try_again: Some(&way_back), cookies: self.ended(returned), ..Failure::of(Reason::StepUpUnmet) };
+        let answerer = self.answerer(inquiry, &demand.rules, env);
+        Step::Done(answerer.give_up(demand, None, *attempts, failure))
     }
 
     /// A login that got no further. Its transaction is over.
@@ -556,7 +550,7 @@ impl Gate {
         env: Env<'_>,
     ) -> Step {
         let rules = returned.map_or(&[][..], |returned| &returned.transaction.demand.rules);
-        let answerer = Answerer { config: &self.config, context: &inquiry.context, rules, env };
+        let answerer = self.answerer(inquiry, rules, env);
         let way_back = returned.map(|returned| returned.transaction.way_back());
         let failure = Failure {
             try_again: way_back.as_deref(),
@@ -569,10 +563,6 @@ impl Gate {
     fn ended(&self, returned: &Returned) -> Vec<String> {
         let names = self.own_cookie_names();
         names.map_or_else(Vec::new, |names: OwnCookieNames<'_>| vec![names.end(&returned.response.state)])
-    }
-
-    fn answerer<'a>(&'a self, inquiry: &'a Inquiry, env: Env<'a>) -> Answerer<'a> {
-        Answerer { config: &self.config, context: &inquiry.context, rules: &[], env }
     }
 
     /// Without `callback` no request gets here; if one did, it would get no further.

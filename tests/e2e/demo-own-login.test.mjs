@@ -14,7 +14,7 @@ import { DEMO_USER, startProvider } from "../../demo/provider.mjs";
 import { startDemo } from "../../demo/stack.mjs";
 import { Browser } from "./demo-client.mjs";
 import {
-  PATIENCE, ROOT, ada, alertOf, assertFree, chromiumMissing, complaintsOf, demoPorts, freePorts, launchChromium, runDemo,
+  PATIENCE, ROOT, ada, alertOf, chromiumMissing, complaintsOf, demoPorts, freePorts, launchChromium, takeTheTour,
   wrongCode,
 } from "./demo-support.mjs";
 import { eventually } from "./support/wait.mjs";
@@ -345,25 +345,6 @@ describe("the demo with an app that has a login", () => {
 });
 
 describe("make demo APP=own-login", () => {
-  test("tells what to try, prints code and decisions, and stops everything on Ctrl-C", async (t) => {
-    const ports = await demoPorts();
-    const runner = runDemo(t, { app: "own-login", ports });
-    await runner.prints(/Ctrl-C stops everything/);
-    const portal = `http://127.0.0.1:${ports.portal}`;
-    for (const hint of [`${portal}/`, `http://localhost:${ports.provider}`, "lovelace", `curl -i ${portal}/salary`]) {
-      assert.ok(runner.output.includes(hint), `it prints \`${hint}\``);
-    }
-
-    const browser = new Browser();
-    await browser.submit(await browser.open(`${portal}/news`), "/password", ada);
-    const page = await browser.open(`${portal}/salary`);
-    const [, code] = await runner.prints(/one-time code for ada: (\d{6})/);
-    assert.match((await browser.submit(page, "/code", { code })).text, /<h1>Salary<\/h1>/);
-    await runner.prints(/GET \/salary {2}302 {2}.*amr_missing/);
-    await runner.prints(/GET \/salary {2}200 {2}.*satisfied/);
-
-    assert.equal(await runner.endsOn("SIGINT"), 0);
-    assert.ok(!runner.output.includes("eyJ"), "no token is printed");
-    await assertFree(ports);
-  });
+  test("tells what to try, prints code and decisions, and stops everything on Ctrl-C", (t) => (
+    takeTheTour(t, { app: "own-login" })));
 });

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 import { PORTS, isFree } from "../../demo/ports.mjs";
+import { Browser } from "./demo-client.mjs";
 import { eventually } from "./support/wait.mjs";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -104,4 +105,27 @@ export const alertOf = (page) => page.text.match(/role="alert"[^>]*>(.*?)<\/p>/)
 /** Six digits that are not right, now or a period away. */
 export function wrongCode(provider) {
   return String((Number(provider.totp()) + 123_456) % 1_000_000).padStart(6, "0");
+}
+
+/** Runs a demo, does what it tells one to try, and stops it: the same for both apps. */
+export async function takeTheTour(t, { app } = {}) {
+  const ports = await demoPorts();
+  const runner = runDemo(t, { app, ports });
+  await runner.prints(/Ctrl-C stops everything/);
+  const portal = `http://127.0.0.1:${ports.portal}`;
+  for (const hint of [`${portal}/`, `http://localhost:${ports.provider}`, "lovelace", `curl -i ${portal}/salary`]) {
+    assert.ok(runner.output.includes(hint), `it prints \`${hint}\``);
+  }
+
+  const browser = new Browser();
+  await browser.submit(await browser.open(`${portal}/news`), "/password", ada);
+  const page = await browser.open(`${portal}/salary`);
+  const [, code] = await runner.prints(/one-time code for ada: (\d{6})/);
+  assert.match((await browser.submit(page, "/code", { code })).text, /<h1>Salary<\/h1>/);
+  await runner.prints(/GET \/salary {2}302 {2}.*amr_missing/);
+  await runner.prints(/GET \/salary {2}200 {2}.*satisfied/);
+
+  assert.equal(await runner.endsOn("SIGINT"), 0);
+  assert.ok(!runner.output.includes("eyJ"), "no token is printed");
+  await assertFree(ports);
 }
