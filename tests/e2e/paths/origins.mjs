@@ -6,6 +6,10 @@
 //   express    Express 5 as it comes: routes that ignore case, then files
 //   url        a server as people write it by hand: a URL parser, a decoder, a join of paths
 //   starlette  Starlette under uvicorn: routes, then files
+//   tomcat     Tomcat as it comes, with files: parameters of segments
+//   lax        Tomcat that has been told to decode slashes and backslashes
+//   router     find-my-way, Fastify's router: routes alone, all behind `;` is a query, a segment may be empty
+//   micro      micro-httpd, with files: paths are strings of C
 //
 // They listen on sockets of the file system, and never close a connection that Envoy may be using.
 
@@ -21,6 +25,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 import express from "express";
+import findMyWay from "find-my-way";
 
 import { eventually } from "../support/wait.mjs";
 
@@ -28,15 +33,18 @@ import { eventually } from "../support/wait.mjs";
 export const SECRET = randomUUID();
 
 /** The origins, and which of them ignore case: their gate is told so. */
-export const ORIGINS = { nginx: {}, proxied: {}, express: { ignoresCase: true }, url: {}, starlette: {} };
+export const ORIGINS = {
+  nginx: {}, proxied: {}, express: { ignoresCase: true }, url: {}, starlette: {}, tomcat: {}, lax: {}, router: {}, micro: {},
+};
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const LISTENS_WITHIN = 20_000;
 
 /** Starts them all: `{ socket(origin), stop() }`. */
 export async function startOrigins() {
-  const { STARLETTE } = process.env;
+  const { STARLETTE, SERVERS } = process.env;
   if (!STARLETTE) throw new Error("STARLETTE is not set: it names the folder of its packages (`make test` sets it)");
+  if (!SERVERS) throw new Error("SERVERS is not set: it names the folder of Tomcat and micro-httpd (`make test` sets it)");
   const directory = await mkdtemp(path.join(tmpdir(), "stepgate-origins-"));
   const socket = (origin) => path.join(directory, `${origin}.socket`);
   const site = path.join(directory, "site");
@@ -51,11 +59,15 @@ export async function startOrigins() {
   try {
     await writeSite(site);
     await writeFile(path.join(directory, "nginx.conf"), nginxConfiguration(site, socket));
+    await writeTomcatConfiguration(path.join(directory, "conf"), site, socket);
     running.push(
       listening(expressApp(site), socket("express")),
       listening(urlApp, socket("url")),
+      listening(routerApp(), socket("router")),
+      perConnection(path.join(SERVERS, "usr/sbin/micro-httpd"), [site], socket("micro")),
       child("nginx", ["-p", directory, "-c", "nginx.conf", "-e", "stderr"]),
       child("python3", uvicorn(socket("starlette")), { PYTHONPATH: STARLETTE, SECRET, SITE: site }),
+      child("java", tomcat(path.join(SERVERS, "usr/share/java"), directory)),
     );
     await Promise.race([
       Promise.all(Object.keys(ORIGINS).map((origin) => accepting(socket(origin)))),
@@ -113,6 +125,40 @@ function nginxConfiguration(site, socket) {
     }`;
 }
 
+async function writeTomcatConfiguration(conf, site, socket) {
+  const connector = (origin, settings) =>
+    `<Connector protocol="org.apache.coyote.http11.Http11NioProtocol" unixDomainSocketPath="${socket(origin)}"
+      keepAliveTimeout="-1" maxKeepAliveRequests="-1" ${settings}/>`;
+  const server = `
+    <Server port="-1">
+      <Service name="Catalina">
+        ${connector("tomcat", "")}
+        ${connector("lax", 'encodedSolidusHandling="decode" encodedReverseSolidusHandling="decode" allowBackslash="true"')}
+        <Engine name="Catalina" defaultHost="app">
+          <Host name="app" appBase="."><Context path="" docBase="${site}"/></Host>
+        </Engine>
+      </Service>
+    </Server>`;
+  const app = `
+    <web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.0" metadata-complete="true">
+      <servlet>
+        <servlet-name>default</servlet-name>
+        <servlet-class>org.apache.catalina.servlets.DefaultServlet</servlet-class>
+      </servlet>
+      <servlet-mapping><servlet-name>default</servlet-name><url-pattern>/</url-pattern></servlet-mapping>
+      <welcome-file-list><welcome-file>index.html</welcome-file></welcome-file-list>
+    </web-app>`;
+  await mkdir(conf);
+  await writeFile(path.join(conf, "server.xml"), server);
+  await writeFile(path.join(conf, "web.xml"), app);
+}
+
+function tomcat(jars, directory) {
+  const soon = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+  const home = [`-Dcatalina.home=${directory}`, `-Dcatalina.base=${directory}`, `-Djava.io.tmpdir=${directory}`];
+  return [...soon, ...home, "-cp", path.join(jars, "*"), "org.apache.catalina.startup.Bootstrap", "start"];
+}
+
 function expressApp(site) {
   const app = express().set("env", "test"); // which logs no errors
   const secret = (_request, response) => response.set("x-secret", SECRET).send(SECRET);
@@ -134,6 +180,18 @@ function urlApp(request, response) {
   const isSecret = /^\/salary(\/|$)(?!help$)|^\/users\/[^/]+\/salary$/.test(pathname);
   if (isSecret) response.writeHead(200, { "x-secret": SECRET }).end(SECRET);
   else response.writeHead(404).end("not found");
+}
+
+function routerApp() {
+  const router = findMyWay({
+    useSemicolonDelimiter: true,
+    ignoreTrailingSlash: true,
+    defaultRoute: (_request, response) => response.writeHead(404).end("not found"),
+  });
+  const secret = (_request, response) => response.writeHead(200, { "x-secret": SECRET }).end(SECRET);
+  router.all("/salary/help", (_request, response) => response.end("help"));
+  for (const route of ["/salary", "/salary/*", "/users/:user/salary"]) router.all(route, secret);
+  return (request, response) => router.lookup(request, response);
 }
 
 function uvicorn(socket) {
@@ -160,6 +218,21 @@ function listening(app, socket) {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
     },
+  };
+}
+
+/** A server of which each connection has a process of its own, as by inetd. */
+function perConnection(command, parameters, socket) {
+  const server = net.createServer({ pauseOnConnect: true }, (connection) => {
+    const started = spawn(command, parameters, { stdio: [connection, connection, "ignore"] });
+    started.once("error", (error) => server.emit("error", error));
+    started.once("spawn", () => connection.destroy()); // the process has it now
+  }).listen(socket);
+  const failed = new Promise((_, reject) => server.once("error", reject));
+  failed.catch(() => {});
+  return {
+    failed,
+    stop: () => new Promise((resolve) => server.close(resolve)),
   };
 }
 

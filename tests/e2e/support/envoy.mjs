@@ -25,7 +25,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -52,6 +52,7 @@ export const REQUEST_ID = "x-test-id";
  * @param {number} [options.concurrency]  the number of workers
  * @param {object} [options.extraHcm]     merged into each HTTP connection manager
  * @param {string} [options.logLevel]     of the gates (default: info)
+ * @param {number} [options.drainSeconds] the listeners can be replaced (`reload`), and old ones end after so many seconds
  *
  * @typedef {object} Listener
  * @property {string} name
@@ -60,6 +61,8 @@ export const REQUEST_ID = "x-test-id";
  * @property {"string" | "struct"} [configAs]         how the configuration reaches the module (default: string)
  * @property {Record<string, string>} [env]           environment of the module
  * @property {string} [vmId]              gates with the same one share a VM in each worker (default: all of them)
+ * @property {string} [failurePolicy]     what Envoy does when the VM crashes (default: Envoy's own)
+ * @property {string} [module]            the file of another module than the one under test
  * @property {number} [port]              for a configuration that must name it (default: one that the kernel picks)
  * @property {string} [cluster]           where requests go after the gate (default: app)
  * @property {number} [maxHeaders]        how many request headers Envoy accepts (default: its own 100)
@@ -111,12 +114,14 @@ class Envoy {
   /** All that Envoy and the gates have logged so far. */
   log = "";
 
-  static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {}, logLevel = "info" }) {
+  static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {}, logLevel = "info", drainSeconds }) {
     const binary = envoyBinary(version);
     listeners.forEach(configuredSecrets);
     const directory = await mkdtemp(path.join(tmpdir(), "stepgate-envoy-"));
     const file = path.join(directory, "bootstrap.json");
-    await writeFile(file, JSON.stringify(bootstrap({ listeners, clusters, extraHcm }), null, 2));
+    const replaceable = drainSeconds === undefined ? undefined : path.join(directory, LISTENERS);
+    if (replaceable) await writeFile(replaceable, discoveryResponse(listeners, extraHcm));
+    await writeFile(file, JSON.stringify(bootstrap({ listeners, clusters, extraHcm, replaceable }), null, 2));
     const child = spawn(binary, [
       ...["--config-path", file],
       ...["--admin-address-path", path.join(directory, "admin")],
@@ -124,6 +129,7 @@ class Envoy {
       ...["--log-level", "warning", "--component-log-level", `wasm:${logLevel}`],
       ...["--log-format", "%l %n: %v"],
       ...["--file-flush-interval-msec", "20"],
+      ...(replaceable ? ["--drain-time-s", String(drainSeconds), "--drain-strategy", "immediate"] : []),
       "--use-dynamic-base-id",
     ], { stdio: ["ignore", "pipe", "pipe"] });
     return new Envoy(child, directory, concurrency);
@@ -158,6 +164,24 @@ class Envoy {
     for (const { name, local_address: address } of listeners) {
       this.#ports.set(name, address.socket_address.port_value);
     }
+  }
+
+  /** Replaces the listeners, which keep their ports; requests under way stay with the old ones. */
+  async reload(listeners, extraHcm = {}) {
+    listeners.forEach(configuredSecrets);
+    const outcomes = "^listener_manager\\.lds\\.update_(success|rejected)$";
+    const before = await this.stats(outcomes);
+    const file = path.join(this.#directory, LISTENERS);
+    await writeFile(`${file}.new`, discoveryResponse(listeners, extraHcm));
+    await rename(`${file}.new`, file);
+    await this.until(outcomes, total(before) + 1, READY_WITHIN);
+    const rejected = "listener_manager.lds.update_rejected";
+    assert.equal((await this.stats(outcomes)).get(rejected), before.get(rejected), `the listeners are accepted:\n${this.log}`);
+  }
+
+  /** The process's ID. */
+  get pid() {
+    return this.#child.pid;
   }
 
   /** The port of a listener. */
@@ -303,16 +327,28 @@ class Envoy {
 // How a trap shows: the function that failed, the SDK's own report of a panic, and what Envoy does about it.
 const TRAP = /Function: \S+ failed|panicked at|Uncaught RuntimeError|Plugin configured to fail|vm (creation|has) failed/i;
 
-function bootstrap({ listeners, clusters, extraHcm }) {
+/** The file that the listeners are read from, where they can be replaced. */
+const LISTENERS = "listeners.json";
+
+function bootstrap({ listeners, clusters, extraHcm, replaceable }) {
   return {
     admin: { address: loopback(0) },
+    ...(replaceable && {
+      node: { id: "test", cluster: "test" },
+      dynamic_resources: { lds_config: { path_config_source: { path: replaceable }, resource_api_version: "V3" } },
+    }),
     static_resources: {
-      listeners: listeners.map((listener) => listenerOf(listener, extraHcm)),
+      listeners: replaceable ? [] : listeners.map((listener) => listenerOf(listener, extraHcm)),
       clusters: Object.entries(clusters).map(([name, cluster]) =>
         typeof cluster === "number" ? clusterOf(name, cluster) : { name, ...cluster },
       ),
     },
   };
+}
+
+function discoveryResponse(listeners, extraHcm) {
+  const type = "type.googleapis.com/envoy.config.listener.v3.Listener";
+  return JSON.stringify({ resources: listeners.map((listener) => ({ "@type": type, ...listenerOf(listener, extraHcm) })) });
 }
 
 function listenerOf(listener, extraHcm) {
@@ -345,18 +381,19 @@ function listenerOf(listener, extraHcm) {
   };
 }
 
-function gateFilter({ config, configAs = "string", env = {}, vmId = "", allowOnHeadersStopIteration }) {
+function gateFilter({ config, configAs = "string", env = {}, vmId = "", allowOnHeadersStopIteration, failurePolicy, module }) {
   return extension("filters.http.wasm.v3.Wasm", "stepgate", {
     config: {
       name: "stepgate",
       configuration: gateConfiguration(config, configAs),
+      ...(failurePolicy && { failure_policy: failurePolicy }),
       ...(allowOnHeadersStopIteration !== undefined && {
         allow_on_headers_stop_iteration: allowOnHeadersStopIteration,
       }),
       vm_config: {
         vm_id: vmId,
         runtime: "envoy.wasm.runtime.v8",
-        code: { local: { filename: stepgateModule() } },
+        code: { local: { filename: module ?? stepgateModule() } },
         environment_variables: { key_values: env },
       },
     },
