@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+CARGO_MUTANTS_VERSION := 27.1.0
 ENVOY_VERSION := 1.40.0
 ENVOY_OLDEST_VERSION := 1.36.2
 
@@ -31,10 +32,10 @@ help: ## Show this list
 .PHONY: build
 build: dist/stepgate.wasm ## Build the Envoy module, dist/stepgate.wasm
 
-dist/stepgate.wasm: $(RUST_SOURCES) .tools/targets
+dist/stepgate.wasm: $(RUST_SOURCES) .tools/targets tools/shrink.mjs tools/exports.mjs node_modules/.package-lock.json
 	cargo rustc --locked --release --lib --crate-type cdylib --target wasm32-wasip1
 	@mkdir -p dist
-	cp target/wasm32-wasip1/release/stepgate.wasm $@
+	node tools/shrink.mjs target/wasm32-wasip1/release/stepgate.wasm $@
 
 # The gate's way to Envoy's crypto, for the tests.
 dist/host-crypto.wasm: $(RUST_SOURCES) $(shell find tests/host-crypto -type f) .tools/targets
@@ -59,6 +60,10 @@ fuzz: .tools/bin/cargo-fuzz dist/stepgate.wasm node_modules/.package-lock.json $
 	cargo test --locked --manifest-path fuzz/Cargo.toml --lib
 	PATH="$(CURDIR)/.tools/bin:$$PATH" fuzz/run.sh $(FUZZ_SECONDS)
 	node tests/e2e/paths/fuzz.mjs
+
+.PHONY: mutants
+mutants: .tools/bin/cargo-mutants ## Break the code that decides in every way, and see a test fail each time; MUTANTS_FILES='src/seal.rs …': those files only
+	node tests/mutants/run.mjs .tools/bin/cargo-mutants $(MUTANTS_FILES)
 
 NOOP := target/wasm32-wasip1/release/stepgate_bench_noop.wasm
 
@@ -138,3 +143,6 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 .tools/bin/cargo-fuzz:
 	cargo install --quiet --locked --version $(CARGO_FUZZ_VERSION) --root .tools cargo-fuzz
+
+.tools/bin/cargo-mutants:
+	cargo install --quiet --locked --version $(CARGO_MUTANTS_VERSION) --root .tools cargo-mutants

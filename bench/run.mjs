@@ -27,6 +27,9 @@ const FLOOD = setting("BENCH_FLOOD", 200_000);
 /** Requests with a token that comes once, for each with one of those in use. */
 const FLOOD_SHAPES = [4, 49];
 
+// So that what is under way ends as well, and leaves nothing behind.
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 const begun = performance.now();
 tell("tokens to see once");
 const files = await prepareTokens();

@@ -15,11 +15,21 @@ pub const MAX_CACHED_TOKENS: usize = 4096;
 /// How many bytes they may take, by estimate.
 pub const MAX_CACHED_BYTES: usize = 8 * 1024 * 1024;
 
+/// Of both, so much may be taken by tokens that came more than once, in quarters.
+const IN_USE_QUARTERS: usize = 3;
+
 /// A cached token takes about this many times its length: itself, and its claims.
 const BYTES_PER_TOKEN_BYTE: usize = 4;
 
-/// Verified tokens, least recently used first out.
+/// Verified tokens, in two segments: one that comes for the second time moves from `fresh` to `in_use`. Within each the least
+/// recently used goes first, and what `in_use` has no place for is fresh again. So tokens that come once, however many, push
+/// out only each other.
 pub struct TokenCache {
+    fresh: Segment,
+    in_use: Segment,
+}
+
+struct Segment {
     entries: LruCache<Box<str>, Entry>,
     bytes: usize,
 }
@@ -29,40 +39,86 @@ struct Entry {
     key: VerificationKey,
 }
 
+impl Entry {
+    fn is_good(&self, keys: Option<&KeySet>, now: Timestamp) -> bool {
+        let has_key = match &self.key {
+            VerificationKey::Public(key) => keys.is_some_and(|keys| keys.contains(key)),
+            VerificationKey::ClientSecret(_) => true,
+        };
+        has_key && now < self.token.expires()
+    }
+}
+
 impl TokenCache {
     pub fn new() -> Self {
-        Self { entries: LruCache::unbounded(), bytes: 0 }
+        Self { fresh: Segment::new(), in_use: Segment::new() }
     }
 
     /// The verified token, unless it has expired, or its key is not in the set any more. Without a set that may still be used,
     /// there is no key.
     pub fn get(&mut self, token: &str, keys: Option<&KeySet>, now: Timestamp) -> Option<Arc<VerifiedIdToken>> {
-        let entry = self.entries.get(token)?;
-        let has_key = match &entry.key {
-            VerificationKey::Public(key) => keys.is_some_and(|keys| keys.contains(key)),
-            VerificationKey::ClientSecret(_) => true,
-        };
-        if has_key && now < entry.token.expires() {
-            return Some(entry.token.clone());
+        if let Some(entry) = self.in_use.entries.get(token) {
+            if entry.is_good(keys, now) {
+                return Some(entry.token.clone());
+            }
+            self.in_use.take(token);
+            return None;
         }
-        self.remove(token);
-        None
+        let (token, entry) = self.fresh.take(token).filter(|(_, entry)| entry.is_good(keys, now))?;
+        let verified = entry.token.clone();
+        self.in_use.put(token, entry);
+        while self.in_use.exceeds(IN_USE_QUARTERS) {
+            let Some((token, entry)) = self.in_use.take_oldest() else { break };
+            self.fresh.put(token, entry);
+        }
+        Some(verified)
     }
 
     pub fn insert(&mut self, token: &str, verified: Arc<VerifiedIdToken>, key: VerificationKey) {
-        self.remove(token);
-        self.bytes += cost(token);
-        self.entries.put(token.into(), Entry { token: verified, key });
-        while self.bytes > MAX_CACHED_BYTES || self.entries.len() > MAX_CACHED_TOKENS {
-            let Some((evicted, _)) = self.entries.pop_lru() else { break };
-            self.bytes = self.bytes.saturating_sub(cost(&evicted));
+        self.in_use.take(token);
+        self.fresh.put(token.into(), Entry { token: verified, key });
+        while self.bytes() > MAX_CACHED_BYTES || self.len() > MAX_CACHED_TOKENS {
+            if self.fresh.take_oldest().or_else(|| self.in_use.take_oldest()).is_none() {
+                break;
+            }
         }
     }
 
-    fn remove(&mut self, token: &str) {
-        if self.entries.pop(token).is_some() {
-            self.bytes = self.bytes.saturating_sub(cost(token));
-        }
+    const fn bytes(&self) -> usize {
+        self.fresh.bytes + self.in_use.bytes
+    }
+
+    fn len(&self) -> usize {
+        self.fresh.entries.len() + self.in_use.entries.len()
+    }
+}
+
+impl Segment {
+    fn new() -> Self {
+        Self { entries: LruCache::unbounded(), bytes: 0 }
+    }
+
+    fn put(&mut self, token: Box<str>, entry: Entry) {
+        self.take(&token);
+        self.bytes += cost(&token);
+        self.entries.put(token, entry);
+    }
+
+    fn take(&mut self, token: &str) -> Option<(Box<str>, Entry)> {
+        let taken = self.entries.pop_entry(token)?;
+        self.bytes = self.bytes.saturating_sub(cost(token));
+        Some(taken)
+    }
+
+    fn take_oldest(&mut self) -> Option<(Box<str>, Entry)> {
+        let (token, entry) = self.entries.pop_lru()?;
+        self.bytes = self.bytes.saturating_sub(cost(&token));
+        Some((token, entry))
+    }
+
+    /// Whether it takes more than so many quarters of the cache.
+    fn exceeds(&self, quarters: usize) -> bool {
+        self.bytes > MAX_CACHED_BYTES / 4 * quarters || self.entries.len() > MAX_CACHED_TOKENS / 4 * quarters
     }
 }
 
@@ -104,23 +160,55 @@ mod tests {
         }
         assert!(cache.get("0", None, NOW).is_some());
         cache.insert("one more", token, secret());
-        assert_eq!(cache.entries.len(), MAX_CACHED_TOKENS);
+        assert_eq!(cache.len(), MAX_CACHED_TOKENS);
         assert!(cache.get("0", None, NOW).is_some(), "it was used just now");
         assert!(cache.get("1", None, NOW).is_none());
+        assert!(cache.get("2", None, NOW).is_some());
+    }
+
+    #[test]
+    fn a_flood_of_tokens_that_come_once_leaves_those_in_use() {
+        let (mut cache, token) = (TokenCache::new(), verified());
+        let in_use: Vec<String> = (0..200).map(|number| format!("in use {number}")).collect();
+        for name in &in_use {
+            cache.insert(name, token.clone(), secret());
+            assert!(cache.get(name, None, NOW).is_some());
+        }
+        for number in 0..5 * MAX_CACHED_TOKENS {
+            cache.insert(&number.to_string(), token.clone(), secret());
+        }
+        assert!(in_use.iter().all(|name| cache.get(name, None, NOW).is_some()));
+        assert_eq!(cache.len(), MAX_CACHED_TOKENS);
+    }
+
+    #[test]
+    fn tokens_in_use_leave_a_place_for_others() {
+        let (mut cache, token) = (TokenCache::new(), verified());
+        let limit = MAX_CACHED_TOKENS / 4 * IN_USE_QUARTERS;
+        for number in 0..=limit {
+            cache.insert(&number.to_string(), token.clone(), secret());
+            assert!(cache.get(&number.to_string(), None, NOW).is_some());
+        }
+        assert_eq!((cache.in_use.entries.len(), cache.fresh.entries.len()), (limit, 1));
+        assert!(cache.fresh.entries.contains("0"), "the one that was used least recently is fresh again");
     }
 
     #[test]
     fn the_bytes_of_all_tokens_are_bounded() {
         let (mut cache, token) = (TokenCache::new(), verified());
+        let name = |number: usize| format!("{number:16384}");
         for number in 0..1000 {
-            cache.insert(&format!("{number:16384}"), token.clone(), secret());
-            assert!(cache.bytes <= MAX_CACHED_BYTES);
+            cache.insert(&name(number), token.clone(), secret());
+            assert!(cache.get(&name(number), None, NOW).is_some());
+            assert!(cache.bytes() <= MAX_CACHED_BYTES);
+            assert!(cache.in_use.bytes <= MAX_CACHED_BYTES / 4 * IN_USE_QUARTERS);
         }
-        assert_eq!(cache.entries.len(), MAX_CACHED_BYTES / 16384 / BYTES_PER_TOKEN_BYTE);
+        assert_eq!(cache.len(), MAX_CACHED_BYTES / 16384 / BYTES_PER_TOKEN_BYTE);
         for number in 0..1000 {
-            cache.remove(&format!("{number:16384}"));
+            cache.in_use.take(&name(number));
+            cache.fresh.take(&name(number));
         }
-        assert_eq!(cache.bytes, 0, "what is forgotten is counted off");
+        assert_eq!(cache.bytes(), 0, "what is forgotten is counted off");
     }
 
     #[test]
@@ -128,7 +216,11 @@ mod tests {
         let mut cache = TokenCache::new();
         cache.insert("token", verified(), secret());
         assert!(cache.get("token", None, Timestamp::from_secs(1999)).is_some());
+        assert!(cache.get("token", None, Timestamp::from_secs(1999)).is_some());
         assert!(cache.get("token", None, Timestamp::from_secs(2000)).is_none());
-        assert_eq!(cache.entries.len(), 0);
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
+        cache.insert("token", verified(), secret());
+        assert!(cache.get("token", None, Timestamp::from_secs(2000)).is_none());
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use memchr::memchr;
+
 use crate::http::Request;
 use crate::reason::Reason;
 
@@ -20,7 +22,8 @@ pub struct Found {
 }
 
 /// Finds the token. Cookie names are compared byte for byte, values are neither decoded nor unquoted (RFC 6265
-/// section 5.4 sends what was set); an empty value is no token. `open` turns the cookie's value into the token.
+/// section 5.4 sends what was set); an empty value is no token. `open` turns the cookie's value into the token. `beside` gets to
+/// see all cookies in the same look: most of a request is its cookies.
 ///
 /// # Errors
 /// [`Reason::TokenAmbiguous`] and [`Reason::TokenMalformed`].
@@ -29,9 +32,11 @@ pub fn find_token(
     cookie: &str,
     header: Option<&str>,
     open: &dyn Fn(String) -> Result<String, Reason>,
+    beside: &mut dyn FnMut(&[u8], &[u8]),
 ) -> Result<Option<Found>, Reason> {
+    let in_cookie = from_cookies(request, cookie, beside);
     let in_header = header.map_or(Ok(None), |name| from_header(request, name))?;
-    let in_cookie = from_cookies(request, cookie)?.map(open).transpose()?;
+    let in_cookie = in_cookie?.map(open).transpose()?;
     match (in_header, in_cookie) {
         (Some(header), Some(cookie)) if header != cookie => Err(Reason::TokenAmbiguous),
         (Some(token), _) => Ok(Some(Found { token, in_header: true })),
@@ -41,13 +46,32 @@ pub fn find_token(
 
 /// The value of a cookie, when all cookies of that name agree.
 pub fn cookie_value(request: &Request<'_>, name: &str) -> Option<String> {
-    let mut values = Values::default();
-    visit_cookies(request, &mut |cookie, value| {
-        if cookie == name.as_bytes() {
-            values.add(value);
+    let mut cookie = OneCookie::named(name);
+    visit_cookies(request, &mut |name, value| cookie.look(name, value));
+    cookie.value()
+}
+
+/// Looks out for one cookie.
+pub struct OneCookie<'a> {
+    name: &'a str,
+    values: Values,
+}
+
+impl<'a> OneCookie<'a> {
+    pub fn named(name: &'a str) -> Self {
+        Self { name, values: Values::default() }
+    }
+
+    pub fn look(&mut self, name: &[u8], value: &[u8]) {
+        if name == self.name.as_bytes() {
+            self.values.add(value);
         }
-    });
-    values.only().ok().flatten()
+    }
+
+    /// Its value, when all cookies of that name agree.
+    pub fn value(self) -> Option<String> {
+        self.values.only().ok().flatten()
+    }
 }
 
 /// How many cookies of the gate's own are looked at, of each kind.
@@ -145,11 +169,16 @@ fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-fn from_cookies(request: &Request<'_>, name: &str) -> Result<Option<String>, Reason> {
+fn from_cookies(
+    request: &Request<'_>,
+    name: &str,
+    beside: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<Option<String>, Reason> {
     let mut whole = Values::default();
     let mut chunks: BTreeMap<usize, Values> = BTreeMap::new();
     let mut stray_chunk = false;
     visit_cookies(request, &mut |cookie, value| {
+        beside(cookie, value);
         let Some(suffix) = cookie.strip_prefix(name.as_bytes()) else { return };
         if suffix.is_empty() {
             whole.add(value);
@@ -194,12 +223,21 @@ fn chunk_number(digits: &[u8]) -> Option<usize> {
 /// Calls `visit` with each cookie's name and value. Several `cookie` fields are one list (RFC 9113 section 8.2.3).
 fn visit_cookies(request: &Request<'_>, visit: &mut dyn FnMut(&[u8], &[u8])) {
     request.fields.visit("cookie", &mut |field| {
-        for pair in field.split(|&byte| byte == b';') {
-            let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
-            let (name, value) = pair.split_at_checked(equals).unwrap_or_default();
-            visit(trim(name), trim(value.get(1..).unwrap_or_default()));
+        let mut rest = Some(field);
+        while let Some(field) = rest {
+            let (pair, others) = split_once(field, b';').map_or((field, None), |(pair, others)| (pair, Some(others)));
+            if let Some((name, value)) = split_once(pair, b'=') {
+                visit(trim(name), trim(value));
+            }
+            rest = others;
         }
     });
+}
+
+/// Most of a request's bytes are those of its token: they are not looked at one by one.
+fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let (before, after) = text.split_at_checked(memchr(separator, text)?)?;
+    Some((before, after.get(1..)?))
 }
 
 fn trim(mut text: &[u8]) -> &[u8] {
@@ -240,7 +278,7 @@ mod tests {
 
     fn find(fields: &[(&str, &[u8])]) -> Result<Option<String>, &'static str> {
         let request = Request { method: b"GET", authority: b"", path: b"/", fields: &fields.to_vec() };
-        find_token(&request, "id_token", Some("authorization"), &Ok)
+        find_token(&request, "id_token", Some("authorization"), &Ok, &mut |_, _| {})
             .map(|found| found.map(|found| found.token))
             .map_err(|reason| reason.code())
     }

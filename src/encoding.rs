@@ -151,6 +151,12 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_their_value() {
+        let numbers = parse_json(b"[0, 1, -1, 18446744073709551615, -9223372036854775808, -1.5]").unwrap();
+        assert_eq!(numbers, serde_json::json!([0, 1, -1, u64::MAX, i64::MIN, -1.5]));
+    }
+
+    #[test]
     fn what_follows_the_value_is_refused() {
         assert!(parse_json(b"{} {}").is_err());
         assert!(parse_json(b"{}\0").is_err());

@@ -10,7 +10,7 @@ use crate::answer::{Answerer, Attempts, Decision, Failure, RequestContext, vary}
 use crate::cache::TokenCache;
 use crate::claims::{Expected, VerifiedIdToken};
 use crate::config::{CallbackConfig, Config, TokenConfig};
-use crate::cookie::{Found, find_token, own_cookies};
+use crate::cookie::{Found, OneCookie, find_token, own_cookies};
 use crate::encoding::base64url_encode;
 use crate::env::Env;
 use crate::flow::{OwnCookieNames, Start, id_token, origin_of, pushed_request_uri, route};
@@ -184,15 +184,15 @@ impl Gate {
         if !is_protected && self.config.forward.headers.is_empty() {
             return Step::Done(Decision::not_protected(edits));
         }
+        let (found, attempts) = self.find_token(request);
         let found = match readings.defect.filter(|_| is_protected) {
             Some(defect) => Err(Reason::PathRejected(defect)),
-            None => self.find_token(request).and_then(|found| found.ok_or(Reason::TokenMissing)),
+            None => found.and_then(|found| found.ok_or(Reason::TokenMissing)),
         };
         let keys = self.provider.key_set(env.now);
         let cached = found.as_ref().ok().and_then(|found| self.cache.get(&found.token, keys, env.now));
         if let Some(verified) = &cached
-            && let Ok(decision) =
-                self.judge(&demands, Ok(verified), &Attempts::of(request, self.config.client.is_secure()), env.now)
+            && let Ok(decision) = self.judge(&demands, Ok(verified), &attempts, env.now)
         {
             return Step::Done(self.forwarded(decision, edits, Some(verified), env.now));
         }
@@ -228,8 +228,8 @@ impl Gate {
         Some(OwnCookieNames { callback, token_cookie: &self.config.token.cookie })
     }
 
-    /// The token of a request; a sealed one is opened.
-    fn find_token(&self, request: &Request<'_>) -> Result<Option<Found>, Reason> {
+    /// The token of a request, a sealed one opened, and the count of attempts that is beside it.
+    fn find_token(&self, request: &Request<'_>) -> (Result<Option<Found>, Reason>, Attempts) {
         let TokenConfig { cookie, header, max_bytes, .. } = &self.config.token;
         let sealing = self.config.callback.as_ref().filter(|callback| callback.seal_token);
         let open = |value: String| {
@@ -239,7 +239,10 @@ impl Gate {
             let text = opened.and_then(|token| String::from_utf8(token).ok());
             text.ok_or(Reason::TokenMalformed("its cookie was not sealed with a key of this gate"))
         };
-        find_token(request, cookie, header.as_deref(), &open)
+        let mut attempts = OneCookie::named(Attempts::cookie(self.config.client.is_secure()));
+        let found =
+            find_token(request, cookie, header.as_deref(), &open, &mut |name, value| attempts.look(name, value));
+        (found, Attempts::from_value(attempts.value()))
     }
 
     /// Looks at the token that the browser has, or has not.

@@ -516,4 +516,42 @@ mod tests {
         assert!(!kids.is_known("1", now.plus(lifetime), lifetime), "and all go in time");
         assert!(kids.known.is_empty());
     }
+
+    #[test]
+    fn a_clock_set_back_neither_prolongs_a_cooldown_nor_the_memory_of_a_key_id() {
+        let (mut kids, now, minute) = (UnknownKids::default(), Timestamp::from_secs(1000), Duration::from_secs(60));
+        kids.refetched(Some(Timestamp::from_secs(1_000_000)));
+        kids.remember("junk", Timestamp::from_secs(1_000_000));
+        kids.follow_clock(now);
+        assert!(kids.is_cooling_down(now, minute));
+        assert!(!kids.is_cooling_down(now.plus(minute), minute));
+        assert!(kids.is_known("junk", now, minute));
+        assert!(!kids.is_known("junk", now.plus(minute), minute));
+    }
+
+    #[test]
+    fn an_error_code_is_what_an_endpoint_of_oauth_answers() {
+        let fetch = |endpoint| Fetch {
+            endpoint,
+            url: "https://idp/".into(),
+            form: None,
+            timeout: Duration::from_secs(5),
+            max_bytes: 100,
+            newer_than: Timestamp::default(),
+            for_unknown_kid: false,
+        };
+        let failure = |endpoint| {
+            let body = br#"{"error":"invalid_grant"}"#.to_vec();
+            Reply::from_http(&fetch(endpoint), Timestamp::default(), 400, body).result.unwrap_err()
+        };
+        assert_eq!(failure(Endpoint::Token), FetchFailure::OAuth("invalid_grant"));
+        assert_eq!(failure(Endpoint::Keys), FetchFailure::Status(400));
+    }
+
+    #[test]
+    fn metrics_tell_faults_apart() {
+        let faults =
+            [Fault::Fetch(FetchFailure::Status(500)), Fault::Malformed("not strict JSON"), Fault::IssuerMismatch];
+        assert_eq!(faults.map(|fault| fault.name()), ["status_500", "malformed", "issuer_mismatch"]);
+    }
 }

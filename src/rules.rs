@@ -1,6 +1,6 @@
 //! Which rules apply to a request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -182,17 +182,17 @@ impl Rules {
     /// *every* reading is left out. A path that cannot be read for certain is never left out.
     #[must_use]
     pub fn matching(&self, authority: &[u8], method: &[u8], readings: &Readings) -> Demands {
-        let mut ids = BTreeSet::new();
-        for index in self.indexes(authority) {
+        let mut ids: Vec<usize> = Vec::new();
+        self.each_index(authority, &mut |index| {
             if readings.is_unbounded() {
                 ids.extend(index.values());
             }
             for path in &readings.paths {
-                index.matching(path, |id| {
-                    ids.insert(id);
-                });
+                index.matching(path, |id| ids.push(id));
             }
-        }
+        });
+        ids.sort_unstable();
+        ids.dedup();
         let applies = |rule: &&Rule| {
             let left_out = readings.is_certain() && readings.paths.iter().all(|path| rule.except.matches_exactly(path));
             method_matches(rule.methods.as_deref(), method) && !left_out
@@ -208,17 +208,19 @@ impl Rules {
     }
 
     /// The path indexes for a host. A host that cannot be read could be any.
-    fn indexes(&self, authority: &[u8]) -> Vec<&PathIndex<usize>> {
-        let mut indexes = vec![&self.every_host];
+    fn each_index(&self, authority: &[u8], visit: &mut dyn FnMut(&PathIndex<usize>)) {
+        visit(&self.every_host);
+        if self.exact.is_empty() && self.below.is_empty() {
+            return;
+        }
         match readable_host(authority) {
             Some(host) => {
-                indexes.extend(self.exact.get(host.as_slice()));
+                self.exact.get(host.as_slice()).into_iter().for_each(&mut *visit);
                 let dots = host.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(position, _)| position);
-                indexes.extend(dots.filter_map(|dot| self.below.get(host.get(dot..)?)));
+                dots.filter_map(|dot| self.below.get(host.get(dot..)?)).for_each(visit);
             }
-            None => indexes.extend(self.exact.values().chain(self.below.values())),
+            None => self.exact.values().chain(self.below.values()).for_each(visit),
         }
-        indexes
     }
 }
 

@@ -194,7 +194,22 @@ mod tests {
     fn a_lease_ends_by_itself() {
         let leased = lead(Record::default(), 0, 100);
         assert_eq!(leased.clone().plan(&fetch(0), at(105)), Plan::Wait);
-        lead(leased, 0, 106);
+        assert!(matches!(leased.clone().plan(&fetch(0), Timestamp::from_millis(105_499)), Plan::Wait));
+        assert!(matches!(leased.plan(&fetch(0), Timestamp::from_millis(105_500)), Plan::Lead(_)));
+    }
+
+    #[test]
+    fn a_record_has_a_name_of_its_own() {
+        let key = RecordKey::derive(b"{}", "").unwrap();
+        let other_endpoint = Fetch { endpoint: Endpoint::Metadata, ..fetch(0) };
+        let other_url = Fetch { url: "https://idp/other".into(), ..fetch(0) };
+        let other_key = RecordKey::derive(b"{ }", "").unwrap();
+        let name = key.record_name(&fetch(0));
+        assert!(name.starts_with("stepgate/"), "what else is in the store has other names");
+        assert_eq!(key.record_name(&fetch(7)), name);
+        for other in [key.record_name(&other_endpoint), key.record_name(&other_url), other_key.record_name(&fetch(0))] {
+            assert_ne!(other, name);
+        }
     }
 
     #[test]

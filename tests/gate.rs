@@ -510,6 +510,17 @@ fn a_key_for_an_algorithm_of_another_type_is_no_key() {
 }
 
 #[test]
+fn an_answer_varies_by_a_field_once() {
+    let mut config = inline();
+    config["forward"] = json!({ "headers": { "x-user-id": "sub" } });
+    let mut gate = gate(&config);
+    let token = good_token(&config);
+    let decision = decide(&mut gate, &token, NOW);
+    let varies = decision.response_headers.iter().filter(|(name, _)| *name == "vary");
+    assert_eq!(varies.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["Cookie"]);
+}
+
+#[test]
 fn cached_tokens_go_when_their_key_is_for_something_else() {
     let config = fetching();
     let token = good_token(&config);

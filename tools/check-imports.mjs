@@ -1,6 +1,8 @@
-// Checks that a module imports only what Envoy offers, and exports what Envoy calls.
+// Checks that a module imports only what Envoy offers, and exports what Envoy is to call and nothing else.
 
 import { readFileSync } from 'node:fs';
+
+import { EXPORTS } from './exports.mjs';
 
 const PROXY_WASM = [
   'add_header_map_value', 'call_foreign_function', 'close_stream', 'continue_stream', 'define_metric',
@@ -17,8 +19,6 @@ const WASI = [
   'fd_read', 'fd_seek', 'fd_write', 'proc_exit', 'random_get',
 ].map((name) => `wasi_snapshot_preview1.${name}`);
 
-const EXPORTS = ['_initialize', 'memory', 'proxy_abi_version_0_2_1', 'proxy_on_configure', 'proxy_on_request_headers'];
-
 const [path] = process.argv.slice(2);
 if (!path) {
   console.error('usage: node tools/check-imports.mjs MODULE.wasm');
@@ -31,8 +31,10 @@ const foreign = WebAssembly.Module.imports(module)
   .filter((name) => !offered.has(name));
 const exported = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
 const missing = EXPORTS.filter((name) => !exported.has(name));
+const unneeded = [...exported].filter((name) => !EXPORTS.includes(name));
 
 for (const name of foreign) console.error(`${path}: imports \`${name}\`, which Envoy does not offer`);
 for (const name of missing) console.error(`${path}: does not export \`${name}\`, which Envoy calls`);
-if (foreign.length + missing.length > 0) process.exit(1);
+for (const name of unneeded) console.error(`${path}: exports \`${name}\`, for which the gate has no use`);
+if (foreign.length + missing.length + unneeded.length > 0) process.exit(1);
 console.log(`${path}: ${WebAssembly.Module.imports(module).length} imports, all offered by Envoy`);

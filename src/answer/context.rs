@@ -105,6 +105,11 @@ impl Attempts {
         Self(cookie_value(request, Self::cookie(secure)))
     }
 
+    /// What the cookie says, where somebody has looked already.
+    pub const fn from_value(value: Option<String>) -> Self {
+        Self(value)
+    }
+
     /// The cookie's name.
     pub const fn cookie(secure: bool) -> &'static str {
         if secure { SECURE_ATTEMPTS_COOKIE } else { ATTEMPTS_COOKIE }

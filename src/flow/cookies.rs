@@ -274,7 +274,10 @@ mod tests {
         let large: Vec<_> = (0..3).map(|state| under_way(state, 100 - state as u64, 2_000)).collect();
         let bytes: usize = large.iter().map(|(_, sealed)| sealed.as_ref().unwrap().len()).sum();
         assert_eq!(cleared_states(large.clone(), &"x".repeat(MAX_TRANSACTIONS_BYTES - bytes)), [0; 0]);
-        assert_eq!(cleared_states(large, &"x".repeat(MAX_TRANSACTIONS_BYTES - bytes + 1)), [0]);
+        assert_eq!(cleared_states(large.clone(), &"x".repeat(MAX_TRANSACTIONS_BYTES - bytes + 1)), [0]);
+        let oldest = large[0].1.as_ref().unwrap().len();
+        assert_eq!(cleared_states(large.clone(), &"x".repeat(MAX_TRANSACTIONS_BYTES - bytes + oldest)), [0]);
+        assert_eq!(cleared_states(large, &"x".repeat(MAX_TRANSACTIONS_BYTES - bytes + oldest + 1)), [0, 1]);
     }
 
     #[test]

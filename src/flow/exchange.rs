@@ -126,3 +126,21 @@ pub fn pushed_request_uri(reply: &Reply) -> Option<String> {
     let answer = parse_json_object(reply.result.as_ref().ok()?).ok()?;
     answer.get("request_uri")?.as_str().filter(|uri| !uri.is_empty()).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assertion_is_of_this_moment_and_for_a_minute() {
+        let document = json!({
+            "provider": { "issuer": "https://idp/" },
+            "client": { "id": "c", "redirect_uri": "https://app.example.com/callback" },
+            "rules": [{ "paths": ["/salary"] }],
+        });
+        let config = Config::from_value(&document, &|_| None).unwrap();
+        let env = Env { now: Timestamp::from_millis(1_800_000_000_999), entropy: &|| [7; 32] };
+        let claims = assertion_claims(&config, env);
+        assert_eq!((&claims["iat"], &claims["exp"]), (&json!(1_800_000_000), &json!(1_800_000_060)));
+    }
+}

@@ -192,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_leads_home_before_nothing_fits() {
+        let way_back = |return_to: &str, rule: &str| {
+            let demand = transaction("/", rule).demand;
+            let start = Start { demand, return_to: return_to.into(), origin: None, issued_at: 1000 };
+            Some(Start::open(&keys(), &start.seal(&keys(), &[7; 32])?)?.return_to)
+        };
+        let long = "x".repeat(MAX_COOKIE_VALUE_BYTES);
+        assert_eq!(way_back("/a?b=c", "r").as_deref(), Some("/a?b=c"));
+        assert_eq!(way_back(&format!("/a?{long}"), "r").as_deref(), Some("/"));
+        assert_eq!(way_back("/a", &long), None);
+    }
+
+    #[test]
     fn a_transaction_opens_for_its_state_alone_and_ends() {
         let sealed = transaction("/", "r").seal(&keys(), "state", &[7; 32]).unwrap();
         assert!(Transaction::open(&keys(), "other", &sealed).is_none());

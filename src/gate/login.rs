@@ -71,7 +71,7 @@ impl Gate {
     /// A request for one of the gate's own paths. It never reaches the app.
     pub(super) fn begin_own(&mut self, route: Route, request: &Request<'_>, env: Env<'_>) -> Step {
         let mut inquiry = self.inquire(request, false, env);
-        match self.find_token(request) {
+        match self.find_token(request).0 {
             Ok(found) => inquiry.token = found.map(|found| found.token.into()),
             Err(reason) => inquiry.ambiguous = reason == Reason::TokenAmbiguous,
         }

@@ -165,10 +165,10 @@ impl<T: Copy> PathIndex<T> {
 
     fn walk<'a>(&self, segments: impl Iterator<Item = &'a [u8]>, one_may_be_empty: bool, found: &mut dyn FnMut(T)) {
         let mut active = Vec::new();
+        let mut next = Vec::new();
         self.activate(ROOT, &mut active);
         for segment in segments {
-            let mut next = Vec::new();
-            for node in active {
+            for node in active.drain(..) {
                 let Some(state) = self.nodes.get(node) else { continue };
                 if state.repeats {
                     self.activate(node, &mut next);
@@ -178,7 +178,7 @@ impl<T: Copy> PathIndex<T> {
                     self.activate(child, &mut next);
                 }
             }
-            active = next;
+            std::mem::swap(&mut active, &mut next);
             if active.is_empty() {
                 return;
             }

@@ -132,7 +132,20 @@ mod tests {
         source.follow_clock(secs(10));
         assert_eq!(source.value(secs(10), MAX_STALE), Some(&"good"));
         assert!(source.next_attempt(REFRESH) <= secs(610));
+        assert_eq!(source.value(secs(3610), MAX_STALE), None, "nor do they serve for ever");
         source.take(secs(10), || Ok::<_, ()>("newer")).unwrap();
         assert_eq!(source.value(secs(10), MAX_STALE), Some(&"newer"));
+        source.follow_clock(secs(10));
+        assert_eq!(source.value(secs(3610), MAX_STALE), Some(&"newer"), "what is of this moment is not of the future");
+    }
+
+    #[test]
+    fn it_is_failing_when_the_last_attempt_has_failed() {
+        let mut source = Source::<()>::default();
+        assert!(!source.is_failing());
+        source.take(secs(10), || Err(())).unwrap_err();
+        assert!(source.is_failing());
+        source.take(secs(20), || Ok::<_, ()>(())).unwrap();
+        assert!(!source.is_failing());
     }
 }

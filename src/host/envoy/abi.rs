@@ -1,6 +1,7 @@
 //! Host calls without panics. The SDK's own wrappers panic on any status that they do not expect, and on header
 //! values that are not UTF-8; a panic traps the worker's VM.
 
+use std::borrow::Cow;
 use std::ptr::{null, null_mut};
 
 use proxy_wasm::types::LogLevel;
@@ -164,31 +165,35 @@ pub fn add_header(map: HeaderMap, name: &str, value: &[u8]) {
     unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// All fields of a map, read once, when first asked for.
-pub struct LazyFields {
-    map: HeaderMap,
-    pairs: std::cell::OnceCell<Pairs>,
-}
+/// All fields of a map, read at once: each look at the host costs more than many fields.
+pub struct HeaderFields(Pairs);
 
-impl LazyFields {
-    pub const fn new(map: HeaderMap) -> Self {
-        Self { map, pairs: std::cell::OnceCell::new() }
+impl HeaderFields {
+    pub fn read(map: HeaderMap) -> Self {
+        let bytes = returned_bytes(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) });
+        Self(Pairs(bytes.unwrap_or_default()))
+    }
+
+    /// How many bytes they take.
+    pub const fn size(&self) -> usize {
+        self.0.0.len()
+    }
+
+    /// A pseudo-header of the request, empty when absent. A map that the host did not hand over is asked for this one.
+    pub fn pseudo_header(&self, name: &str) -> Cow<'_, [u8]> {
+        match self.0.iter().find(|(field, _)| *field == name.as_bytes()) {
+            Some((_, value)) => Cow::Borrowed(value),
+            None if self.0.is_empty() => Cow::Owned(pseudo_header(HeaderMap::Request, name)),
+            None => Cow::Borrowed(b""),
+        }
     }
 }
 
-impl Fields for LazyFields {
+impl Fields for HeaderFields {
     /// Every request has pseudo-headers: a map that arrives empty is one that the host did not hand over.
     fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
-        let pairs = self.pairs.get_or_init(|| {
-            let bytes = returned_bytes(|data, size| unsafe { proxy_get_header_map_pairs(self.map as u32, data, size) });
-            Pairs(bytes.unwrap_or_default())
-        });
-        let mut any = false;
-        for (field, value) in pairs.iter() {
-            any = true;
-            visit(field, value);
-        }
-        any
+        self.0.iter().for_each(|(field, value)| visit(field, value));
+        !self.0.is_empty()
     }
 }
 
@@ -197,6 +202,10 @@ impl Fields for LazyFields {
 struct Pairs(Vec<u8>);
 
 impl Pairs {
+    fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let count = self.integer(0).unwrap_or(0);
         let mut position = count.saturating_mul(8).saturating_add(4);

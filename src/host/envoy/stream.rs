@@ -41,12 +41,14 @@ impl Stream {
     }
 }
 
-impl Context for Stream {
-    fn on_done(&mut self) -> bool {
+impl Context for Stream {}
+
+/// The SDK drops a stream when Envoy is done with it.
+impl Drop for Stream {
+    fn drop(&mut self) {
         if matches!(*self.phase.borrow(), Phase::Held | Phase::Collecting(_)) {
             self.worker.borrow_mut().forget(self.id);
         }
-        true
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use proxy_wasm::hostcalls::dispatch_http_call;
 use proxy_wasm::types::LogLevel;
 
-use super::abi::{self, LazyFields};
+use super::abi::{self, HeaderFields};
 use super::metrics::Metrics;
 use super::verify::verify_signature;
 use crate::answer::{Decision, DecisionKind};
@@ -23,6 +23,10 @@ use crate::wire::{LEASE_MARGIN, Plan, Record, RecordKey};
 
 /// How many requests a worker holds at a time. One more is answered as if the fetch had failed.
 pub const MAX_WAITING: usize = 1024;
+
+/// How many bytes the heads of these may have together: of each, parts are kept, some of them more than once. One more is
+/// answered likewise.
+pub const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many bodies a worker awaits at a time.
 pub const MAX_COLLECTING: usize = 256;
@@ -58,6 +62,32 @@ pub type SharedPhase = Rc<RefCell<Phase>>;
 struct Waiting {
     pending: Pending,
     phase: SharedPhase,
+    head_bytes: usize,
+}
+
+/// The requests on hold, by stream.
+#[derive(Default)]
+struct WaitingRoom {
+    requests: BTreeMap<u32, Waiting>,
+    head_bytes: usize,
+}
+
+impl WaitingRoom {
+    fn has_place_for(&self, head_bytes: usize) -> bool {
+        self.requests.len() < MAX_WAITING && self.head_bytes.saturating_add(head_bytes) <= MAX_WAITING_BYTES
+    }
+
+    fn insert(&mut self, stream_id: u32, waiting: Waiting) {
+        self.remove(stream_id);
+        self.head_bytes += waiting.head_bytes;
+        self.requests.insert(stream_id, waiting);
+    }
+
+    fn remove(&mut self, stream_id: u32) -> Option<Waiting> {
+        let waiting = self.requests.remove(&stream_id)?;
+        self.head_bytes = self.head_bytes.saturating_sub(waiting.head_bytes);
+        Some(waiting)
+    }
 }
 
 /// A fetch that somebody here waits for, or the background.
@@ -81,7 +111,7 @@ pub struct Worker {
     gate: Gate,
     record_key: RecordKey,
     metrics: Metrics,
-    waiting: BTreeMap<u32, Waiting>,
+    waiting: WaitingRoom,
     flights: Vec<Flight>,
     /// Requests whose outcome is there, in the order of their turn.
     released: VecDeque<(u32, Outcome)>,
@@ -98,7 +128,7 @@ impl Worker {
             gate,
             record_key,
             metrics: Metrics::default(),
-            waiting: BTreeMap::new(),
+            waiting: WaitingRoom::default(),
             flights: Vec::new(),
             released: VecDeque::new(),
             collecting: VecDeque::new(),
@@ -109,21 +139,20 @@ impl Worker {
 
     /// A new request: decided at once, or put on hold.
     pub fn begin(&mut self, stream_id: u32, phase: &SharedPhase) {
-        let method = abi::pseudo_header(abi::HeaderMap::Request, ":method");
-        let authority = abi::pseudo_header(abi::HeaderMap::Request, ":authority");
-        let path = abi::pseudo_header(abi::HeaderMap::Request, ":path");
-        let fields = LazyFields::new(abi::HeaderMap::Request);
+        let fields = HeaderFields::read(abi::HeaderMap::Request);
+        let [method, authority, path] = [":method", ":authority", ":path"].map(|name| fields.pseudo_header(name));
         let request = Request { method: &method, authority: &authority, path: &path, fields: &fields };
+        let head_bytes = fields.size().max(method.len() + authority.len() + path.len());
         let now = abi::now();
         let step = self.gate.begin(&request, Env { now, entropy: &abi::entropy });
-        if let Some(decision) = self.drive(step, stream_id, phase, now) {
+        if let Some(decision) = self.drive(step, stream_id, phase, head_bytes, now) {
             self.apply(&decision, phase);
         }
     }
 
     /// The stream is gone; what it waited for goes on without it.
     pub fn forget(&mut self, stream_id: u32) {
-        self.waiting.remove(&stream_id);
+        self.waiting.remove(stream_id);
         self.collecting.retain(|(waiter, _)| *waiter != stream_id);
         self.released.retain(|(waiter, _)| *waiter != stream_id);
         for flight in &mut self.flights {
@@ -137,7 +166,7 @@ impl Worker {
         if forward.headers.is_empty() {
             return;
         }
-        let copies = copies(&LazyFields::new(abi::HeaderMap::RequestTrailers), forward);
+        let copies = copies(&HeaderFields::read(abi::HeaderMap::RequestTrailers), forward);
         let by_name = || forward.headers.iter().map(|(name, _)| name.as_bytes().to_vec()).collect();
         for name in copies.unwrap_or_else(by_name) {
             abi::remove_header(abi::HeaderMap::RequestTrailers, &name);
@@ -145,7 +174,14 @@ impl Worker {
     }
 
     /// Takes a request as far as it goes: to a decision, or on hold.
-    fn drive(&mut self, mut step: Step, stream_id: u32, phase: &SharedPhase, now: Timestamp) -> Option<Decision> {
+    fn drive(
+        &mut self,
+        mut step: Step,
+        stream_id: u32,
+        phase: &SharedPhase,
+        head_bytes: usize,
+        now: Timestamp,
+    ) -> Option<Decision> {
         let env = Env { now, entropy: &abi::entropy };
         loop {
             let (pending, outcome) = match step {
@@ -156,6 +192,7 @@ impl Worker {
                     self.metrics.count_signature(by, check.algorithm());
                     (pending, outcome)
                 }
+                Step::Body(_, pending) if !self.waiting.has_place_for(head_bytes) => (pending, Outcome::Unsupported),
                 Step::Body(body, pending) => {
                     // Forms of honest people come at once: whoever has kept the gate waiting for longest goes.
                     if self.collecting.len() >= MAX_COLLECTING
@@ -164,7 +201,7 @@ impl Worker {
                         self.released.push_back((oldest, Outcome::Unsupported));
                     }
                     phase.replace(Phase::Collecting(body.max_bytes));
-                    self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone() });
+                    self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone(), head_bytes });
                     self.collecting.push_back((stream_id, now.plus(body.timeout)));
                     self.set_tick();
                     return None;
@@ -172,9 +209,12 @@ impl Worker {
                 Step::Fetch(fetch, pending) => match self.known_reply(&fetch, now) {
                     Some(reply) => (pending, Outcome::Fetched(reply)),
                     // It goes on as if the wait had been in vain, and nobody learns anything from that.
-                    None if self.waiting.len() >= MAX_WAITING => (pending, Outcome::Unsupported),
+                    None if !self.waiting.has_place_for(head_bytes) => (pending, Outcome::Unsupported),
                     None => {
-                        self.hold(stream_id, fetch, pending, phase, now);
+                        phase.replace(Phase::Held);
+                        self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone(), head_bytes });
+                        self.want(fetch, Some(stream_id), now);
+                        self.set_tick();
                         return None;
                     }
                 },
@@ -186,11 +226,11 @@ impl Worker {
     /// A body that was asked for, or none that could be had.
     pub fn take_body(&mut self, stream_id: u32, body: Option<Vec<u8>>) {
         self.collecting.retain(|(waiter, _)| *waiter != stream_id);
-        let Some(Waiting { pending, phase }) = self.waiting.remove(&stream_id) else { return };
+        let Some(Waiting { pending, phase, head_bytes }) = self.waiting.remove(stream_id) else { return };
         let now = abi::now();
         let outcome = body.map_or(Outcome::Unsupported, Outcome::Body);
         let step = self.gate.resume(pending, outcome, Env { now, entropy: &abi::entropy });
-        if let Some(decision) = self.drive(step, stream_id, &phase, now) {
+        if let Some(decision) = self.drive(step, stream_id, &phase, head_bytes, now) {
             self.apply(&decision, &phase);
         }
     }
@@ -218,13 +258,6 @@ impl Worker {
             Plan::Answer(reply) => Some(reply),
             Plan::Wait | Plan::Lead(_) => None,
         }
-    }
-
-    fn hold(&mut self, stream_id: u32, fetch: Fetch, pending: Pending, phase: &SharedPhase, now: Timestamp) {
-        phase.replace(Phase::Held);
-        self.waiting.insert(stream_id, Waiting { pending, phase: phase.clone() });
-        self.want(fetch, Some(stream_id), now);
-        self.set_tick();
     }
 
     /// Joins the flight for a fetch, or starts one. Calls are only made from the root context's own callbacks
@@ -361,12 +394,12 @@ impl Worker {
         let env = Env { now, entropy: &abi::entropy };
         let turn = self.released.len().min(MAX_RELEASED);
         for (stream_id, outcome) in self.released.drain(..turn).collect::<Vec<_>>() {
-            let Some(Waiting { pending, phase }) = self.waiting.remove(&stream_id) else { continue };
+            let Some(Waiting { pending, phase, head_bytes }) = self.waiting.remove(stream_id) else { continue };
             if !abi::set_effective_context(stream_id) {
                 continue;
             }
             let step = self.gate.resume(pending, outcome, env);
-            if let Some(decision) = self.drive(step, stream_id, &phase, now) {
+            if let Some(decision) = self.drive(step, stream_id, &phase, head_bytes, now) {
                 self.apply(&decision, &phase);
                 if decision.response.is_none() {
                     abi::continue_request();

@@ -1,5 +1,7 @@
 // Request targets around protected ones: endless, and the same ones again for the same seed.
 
+import { generator, pick } from "../support/random.mjs";
+
 /** Pages of the origins that are protected, and a way to them by way of one that is not. */
 const PAGES = [
   "/salary", "/salary/", "/salary/2026", "/salary/2025/november", "/users/7/salary", "/salary/help/../2026",
@@ -145,23 +147,4 @@ function percent(character) {
 
 function escaped(bytes) {
   return [...bytes].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
-}
-
-function pick(random, list) {
-  return list[int(random, list.length)];
-}
-
-function int(random, bound) {
-  return Math.floor(random() * bound);
-}
-
-/** Mulberry32: numbers from 0 to 1, the same ones for a seed. */
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

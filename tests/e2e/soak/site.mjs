@@ -10,8 +10,8 @@ import { KEYS, METADATA, startProvider } from "../support/provider.mjs";
 import { signingKey } from "../support/tokens.mjs";
 import { COOKIE, MAY_SEE, USER } from "./crowd.mjs";
 
-/** How long connections of replaced listeners may go on: longer than any request waits. */
-const DRAIN_SECONDS = 5;
+/** How long connections of replaced listeners may go on: longer than any request waits, and than a new module takes to compile. */
+const DRAIN_SECONDS = 10;
 
 const SECRETS = {
   STEPGATE_CLIENT_SECRET: randomBytes(24).toString("base64"),
