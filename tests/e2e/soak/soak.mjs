@@ -306,7 +306,7 @@ class Run {
       await connection.request({ path: "/salary/hostile", ...request }).catch(() => {});
       connection.close();
     }
-    // Requests on hold that go away, each on a big head, while the provider keeps them waiting.
+    // Requests on hold that go away, each on a big head and together more than a gate holds, while the provider keeps them waiting.
     FAULTS["never answers"].begins(provider);
     const session = await connectH2(port);
     const streams = Array.from({ length: 90 }, (_, at) => session.open({
@@ -314,13 +314,14 @@ class Run {
       path: "/salary/hold",
       headers: { cookie: [`${COOKIE}=${unknown()}`], referer: "https://app.example.com/" + "r".repeat(200_000) },
     }));
-    const held = Array.from({ length: 40 }, async () => {
+    const asked = await envoy.sum(ASKED_WIDE);
+    const held = Array.from({ length: 150 }, async () => {
       const connection = await connect(port);
       const referer = ["referer", `https://app.example.com/${"r".repeat(500_000)}`];
       connection.write(headOf({ headers: [["cookie", `${COOKIE}=${unknown()}`], referer] }));
       return connection;
     });
-    await provider.requested(KEYS, provider.count(KEYS) + 1, PATIENCE);
+    await envoy.until(ASKED_WIDE, asked + held.length, PATIENCE);
     streams.forEach((stream) => stream.reset());
     for (const connection of await Promise.all(held)) connection.reset();
     session.close();
@@ -388,6 +389,7 @@ class Run {
 
 const FORM = ["content-type", "application/x-www-form-urlencoded"];
 const FAILED = failedFetches("(keys|metadata)");
+const ASKED_WIDE = "^http\\.wide\\.downstream_rq_total$";
 const VMS = "^wasm\\.envoy\\.wasm\\.runtime\\.v8\\.active$";
 
 /** A fault in how the provider answers. */
