@@ -204,6 +204,7 @@ mod tests {
             assert!(cache.in_use.bytes <= MAX_CACHED_BYTES / 4 * IN_USE_QUARTERS);
         }
         assert_eq!(cache.len(), MAX_CACHED_BYTES / 16384 / BYTES_PER_TOKEN_BYTE);
+        assert_eq!(cache.in_use.bytes, MAX_CACHED_BYTES / 4 * IN_USE_QUARTERS, "it is full, to the byte");
         for number in 0..1000 {
             cache.in_use.take(&name(number));
             cache.fresh.take(&name(number));
