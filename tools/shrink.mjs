@@ -20,6 +20,8 @@ module.setFeatures(MutableGlobals | SignExt | NontrappingFPToInt | BulkMemory | 
 for (const { name } of WebAssembly.Module.exports(new WebAssembly.Module(wasm))) {
   if (!EXPORTS.includes(name)) module.removeExport(name);
 }
+// Names of functions: without them nobody could tell where a module trapped.
+binaryen.setDebugInfo(true);
 binaryen.setOptimizeLevel(3);
 binaryen.setShrinkLevel(0);
 module.optimize();
