@@ -3,10 +3,9 @@
 
 import { fileURLToPath } from "node:url";
 
-import { stepgateModule } from "../tests/e2e/support/envoy.mjs";
+import { extension, stepgateModule } from "../tests/e2e/support/envoy.mjs";
 import { CLIENT_ID, ISSUER, keySet } from "./tokens.mjs";
 
-const EXTENSIONS = "type.googleapis.com/envoy.extensions";
 const AUTHORIZE = `${ISSUER}authorize`;
 const MULTI_FACTOR = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
 const REDIRECT_URI = "https://app.example.com/callback";
@@ -233,6 +232,3 @@ function extAuthz() {
   });
 }
 
-export function extension(type, name, config = {}) {
-  return { name, typed_config: { "@type": `${EXTENSIONS}.${type}`, ...config } };
-}

@@ -3,13 +3,11 @@
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import http from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { envoyBinary } from "../tests/e2e/support/envoy.mjs";
+import { envoyBinary, extension, get, loopback } from "../tests/e2e/support/envoy.mjs";
 import { eventually } from "../tests/e2e/support/wait.mjs";
-import { extension } from "./arrangements.mjs";
 import { ENVOY_CORE, pinned } from "./machine.mjs";
 
 const READY_WITHIN = 60_000;
@@ -83,17 +81,7 @@ class Envoy {
   }
 
   admin(page) {
-    return new Promise((resolve, reject) => {
-      http.get({ host: "127.0.0.1", port: this.#admin, path: page, agent: false }, async (response) => {
-        let body = "";
-        try {
-          for await (const chunk of response.setEncoding("utf8")) body += chunk;
-          resolve(body);
-        } catch (error) {
-          reject(error);
-        }
-      }).once("error", reject);
-    });
+    return get(this.#admin, page);
   }
 
   /** The sum of the counters whose names match each pattern. */
@@ -151,8 +139,4 @@ function clusterOf(name, address) {
     connect_timeout: "5s",
     load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] },
   };
-}
-
-function loopback(port) {
-  return { socket_address: { address: "127.0.0.1", port_value: port } };
 }

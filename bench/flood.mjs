@@ -6,9 +6,9 @@
 import assert from "node:assert/strict";
 import net from "node:net";
 
+import { residentMemory, vmMemories } from "../tests/e2e/support/memory.mjs";
 import { PROTECTED, browserHeaders, gate, gateConfig } from "./arrangements.mjs";
 import { launchEnvoy } from "./envoy.mjs";
-import { linearMemories, residentBytes } from "./machine.mjs";
 import { mintMany } from "./tokens.mjs";
 
 const IN_USE = 200;
@@ -46,8 +46,8 @@ async function flood(envoy, total, strangers, tell) {
     result.inUse += tokens.length - once.length;
     // Those that come once take one check each.
     result.checked += (await signatures(envoy)) - before - once.length;
-    result.linear.push(Math.max(...linearMemories(envoy.pid)));
-    result.resident.push(residentBytes(envoy.pid));
+    result.linear.push(Math.max(...(await vmMemories(envoy.pid)).values()));
+    result.resident.push(await residentMemory(envoy.pid));
     tell(`flood, ${strangers} : 1, ${sent + once.length} of ${total}`);
   }
   return result;

@@ -24,27 +24,6 @@ export function cpuSeconds(pid) {
   return (user + system) / CLOCK_TICKS;
 }
 
-/** The resident memory of a process, in bytes. */
-export function residentBytes(pid) {
-  return 1024 * Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]);
-}
-
-/**
- * The linear memories of a process's Wasm VMs, in bytes. V8 reserves gigabytes of address space for each, of which the VM's
- * pages are the part that can be written to, at the start; nothing else in Envoy looks like this.
- */
-export function linearMemories(pid) {
-  const mappings = readFileSync(`/proc/${pid}/maps`, "utf8").trim().split("\n").map((line) => {
-    const [, from, to, access] = /^(\w+)-(\w+) (\S+)/.exec(line);
-    return { from: BigInt(`0x${from}`), to: BigInt(`0x${to}`), access };
-  });
-  return mappings.flatMap(({ from, to, access }, at) => {
-    const rest = mappings[at + 1];
-    const reserved = rest?.from === to && rest.access === "---p" && rest.to - rest.from > RESERVATION;
-    return access === "rw-p" && reserved ? [Number(to - from)] : [];
-  });
-}
-
 /** A port that was free a moment ago. */
 export async function freePort() {
   const server = net.createServer();
@@ -55,7 +34,6 @@ export async function freePort() {
 }
 
 const CLOCK_TICKS = 100; // of a second, on every Linux that Node.js runs on
-const RESERVATION = 1n << 31n;
 
 function allowedCores() {
   const [, list] = /^Cpus_allowed_list:\s+(\S+)/m.exec(readFileSync("/proc/self/status", "utf8"));

@@ -1,10 +1,11 @@
 // What a start and an idle worker cost.
 
 import { request } from "../tests/e2e/support/http.mjs";
+import { residentMemory, vmMemories } from "../tests/e2e/support/memory.mjs";
+import { eventually } from "../tests/e2e/support/wait.mjs";
 import { OPEN, gate, gateConfig, noop } from "./arrangements.mjs";
 import { launchEnvoy } from "./envoy.mjs";
-import { cpuSeconds, freePort, linearMemories, residentBytes } from "./machine.mjs";
-import { eventually } from "../tests/e2e/support/wait.mjs";
+import { cpuSeconds, freePort } from "./machine.mjs";
 
 const MANY = 9;
 
@@ -64,12 +65,12 @@ async function atRest(filters, workers) {
     // V8 is still compiling when Envoy serves already: what it holds meanwhile is not what it keeps.
     let [before, same] = [0, 0];
     await eventually(30_000, "Envoy's memory is at rest", async () => {
-      const now = residentBytes(envoy.pid);
+      const now = await residentMemory(envoy.pid);
       same = now === before ? same + 1 : 0;
       before = now;
       return same > 30;
     });
-    return { resident: before, linear: linearMemories(envoy.pid) };
+    return { resident: before, linear: [...(await vmMemories(envoy.pid)).values()] };
   } finally {
     await envoy.stop();
   }

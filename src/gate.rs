@@ -173,7 +173,8 @@ impl Gate {
         let edits = match forward::scrub(request, &self.config.forward, &self.config.token, &is_own_cookie) {
             Ok(edits) => edits,
             Err(reason) => {
-                let context = RequestContext::of(request, false, self.config.client.is_secure());
+                let attempts = Attempts::of(request, self.config.client.is_secure());
+                let context = RequestContext::of(request, false, attempts);
                 let answerer = Answerer { config: &self.config, context: &context, rules: &[], env };
                 return Step::Done(answerer.failure(Failure::of(reason)));
             }
@@ -196,7 +197,7 @@ impl Gate {
         {
             return Step::Done(self.forwarded(decision, edits, Some(verified), env.now));
         }
-        let mut inquiry = self.inquire(request, found.as_ref().is_ok_and(|found| found.in_header), env);
+        let mut inquiry = self.inquire(request, found.as_ref().is_ok_and(|found| found.in_header), attempts, env);
         let purpose = Purpose::Access(demands, edits);
         match found {
             Ok(found) => inquiry.token = Some(found.token.into()),
@@ -209,8 +210,8 @@ impl Gate {
     }
 
     /// What is known of a request so far.
-    fn inquire(&self, request: &Request<'_>, token_in_header: bool, env: Env<'_>) -> Inquiry {
-        let mut context = RequestContext::of(request, token_in_header, self.config.client.is_secure());
+    fn inquire(&self, request: &Request<'_>, token_in_header: bool, attempts: Attempts, env: Env<'_>) -> Inquiry {
+        let mut context = RequestContext::of(request, token_in_header, attempts);
         if let Some(names) = self.own_cookie_names() {
             context.cookies = own_cookies(request, names.token_cookie, &|name| names.state_of(name));
         }

@@ -44,12 +44,12 @@ pub struct RequestContext {
 impl RequestContext {
     /// Reads the request. A token in a header is an API client's; with such a header configured, no browser sends
     /// one.
-    pub fn of(request: &Request<'_>, token_in_header: bool, secure: bool) -> Self {
+    pub fn of(request: &Request<'_>, token_in_header: bool, attempts: Attempts) -> Self {
         Self {
             kind: kind_of(request, token_in_header),
             own_path: repeatable_path(request),
             referer: request.first("referer"),
-            attempts: Attempts::of(request, secure),
+            attempts,
             cookies: OwnCookies::default(),
             sets_out: sets_out(request),
         }
@@ -192,7 +192,7 @@ mod tests {
     fn context(method: &str, path: &str, fields: &[(&str, &str)]) -> RequestContext {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         let request = Request { method: method.as_bytes(), authority: b"", path: path.as_bytes(), fields: &fields };
-        RequestContext::of(&request, false, true)
+        RequestContext::of(&request, false, Attempts::of(&request, true))
     }
 
     #[test]

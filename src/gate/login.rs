@@ -70,8 +70,9 @@ impl Departure {
 impl Gate {
     /// A request for one of the gate's own paths. It never reaches the app.
     pub(super) fn begin_own(&mut self, route: Route, request: &Request<'_>, env: Env<'_>) -> Step {
-        let mut inquiry = self.inquire(request, false, env);
-        match self.find_token(request).0 {
+        let (found, attempts) = self.find_token(request);
+        let mut inquiry = self.inquire(request, false, attempts, env);
+        match found {
             Ok(found) => inquiry.token = found.map(|found| found.token.into()),
             Err(reason) => inquiry.ambiguous = reason == Reason::TokenAmbiguous,
         }

@@ -441,11 +441,13 @@ function accessLog() {
 const EXTENSIONS = "type.googleapis.com/envoy.extensions";
 const GOOGLE = "type.googleapis.com/google.protobuf";
 
-function extension(type, name, config = {}) {
+/** An extension by its type, below `envoy.extensions`. */
+export function extension(type, name, config = {}) {
   return { name, typed_config: { "@type": `${EXTENSIONS}.${type}`, ...config } };
 }
 
-function loopback(port) {
+/** An address on loopback. */
+export function loopback(port) {
   return { socket_address: { address: "127.0.0.1", port_value: port } };
 }
 
@@ -456,7 +458,8 @@ function requiredFile(variable, fallback) {
   return path.resolve(file);
 }
 
-function get(port, page) {
+/** A page of Envoy's admin interface. */
+export function get(port, page) {
   return new Promise((resolve, reject) => {
     const request = http.get({ host: "127.0.0.1", port, path: page, agent: false, timeout: 5_000 }, async (response) => {
       let body = "";
