@@ -128,7 +128,7 @@ impl Decision {
     /// The request goes on to the app, because everything asked for is proven. A count of step-ups for it is over.
     pub(crate) fn satisfied(demand: &Demand, config: &Config, attempts: &Attempts) -> Self {
         let mut decision = Self::forward(DecisionKind::Forward, Reason::Satisfied, demand, &config.token);
-        if attempts.counted(|| demand.fingerprint()).is_some() {
+        if attempts.counted(&demand.rules).is_some() {
             decision.response_headers.push(("set-cookie", clear_attempts(config)));
         }
         decision
@@ -143,7 +143,7 @@ impl Decision {
         Self {
             kind,
             reason,
-            rules: demand.rules.clone(),
+            rules: demand.rules.to_vec(),
             response: None,
             request: RequestEdits::default(),
             response_headers: vec![vary(token)],
@@ -235,7 +235,7 @@ impl Comparison {
 impl Answerer<'_> {
     /// The cookie that counts step-ups for these rules.
     pub fn counted(&self, demand: &Demand, attempts: u32) -> String {
-        let count = format!("{}.{attempts}.{}", demand.fingerprint(), self.env.now.as_secs());
+        let count = format!("{}.{attempts}.{}", demand.rules.fingerprint(), self.env.now.as_secs());
         attempts_cookie(self.config, &count, ATTEMPTS_LIFETIME_SECS)
     }
 

@@ -306,7 +306,7 @@ impl Gate {
                     (Outcome::Verified(_), VerificationKey::ClientSecret(_))
                     | (Outcome::Fetched(_) | Outcome::Body(_), _) => Err(Reason::SignatureInvalid),
                 };
-                let verified = self.accept(&token, claims, key);
+                let verified = self.accept(token, claims, key);
                 self.conclude(inquiry, purpose, verified, env)
             }
         }
@@ -372,7 +372,7 @@ impl Gate {
 
     fn accept(
         &mut self,
-        token: &str,
+        token: Box<str>,
         claims: Result<SignedClaims, Reason>,
         key: VerificationKey,
     ) -> Result<Arc<VerifiedIdToken>, Reason> {
@@ -495,7 +495,7 @@ impl Gate {
         if answerer.challenges(demand) {
             return Step::Done(answerer.challenge(demand, reason, Some(&location)));
         }
-        let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), false, env.now);
+        let attempts = inquiry.context.attempts_before(&demand.rules, false, env.now);
         if attempts >= demand.step_up.max_attempts {
             let failure = Failure { try_again: Some(inquiry.context.return_to()), ..Failure::of(reason) };
             return Step::Done(answerer.give_up(demand, token.as_deref().ok(), attempts, failure));

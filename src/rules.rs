@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,8 @@ pub struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Demand {
-    /// The names of the rules, for logs and metrics, in the document's order.
-    pub rules: Vec<Arc<str>>,
+    /// Who asks.
+    pub rules: RuleNames,
     /// What a token must prove.
     pub requirement: Requirement,
     /// How to ask the provider for it.
@@ -49,8 +50,9 @@ impl Demand {
             return Some(first.demand.clone());
         }
         let mut united = Self::clone(&first.demand);
+        let names: Vec<Arc<str>> = rules.iter().flat_map(|rule| rule.demand.rules.iter().cloned()).collect();
+        united.rules = names.into();
         for Rule { demand: other, .. } in others {
-            united.rules.extend(other.rules.iter().cloned());
             united.requirement.unite(&other.requirement);
             united.step_up.unite(&other.step_up);
             united.answer = united.answer.max(other.answer);
@@ -58,16 +60,47 @@ impl Demand {
         united.step_up.acr_values = united_acr_values(rules);
         Some(Arc::new(united))
     }
+}
 
+/// The names of rules, for logs and metrics, in the document's order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Arc<str>>", into = "Vec<Arc<str>>")]
+pub struct RuleNames {
+    names: Vec<Arc<str>>,
+    fingerprint: Arc<str>,
+}
+
+impl RuleNames {
     /// A short name for this set of rules, to count attempts by.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+impl From<Vec<Arc<str>>> for RuleNames {
+    fn from(names: Vec<Arc<str>>) -> Self {
         let mut hash = Sha256::new();
-        for name in &self.rules {
+        for name in &names {
             hash.update((name.len() as u64).to_be_bytes());
             hash.update(name.as_bytes());
         }
-        base64url_encode(hash.finalize().get(..9).unwrap_or_default())
+        let fingerprint = base64url_encode(hash.finalize().get(..9).unwrap_or_default()).into();
+        Self { names, fingerprint }
+    }
+}
+
+impl From<RuleNames> for Vec<Arc<str>> {
+    fn from(rules: RuleNames) -> Self {
+        rules.names
+    }
+}
+
+impl Deref for RuleNames {
+    type Target = [Arc<str>];
+
+    fn deref(&self) -> &[Arc<str>] {
+        &self.names
     }
 }
 
@@ -272,7 +305,7 @@ mod tests {
                 methods: None,
                 except: left_out,
                 demand: Arc::new(Demand {
-                    rules: vec![number.to_string().into()],
+                    rules: vec![number.to_string().into()].into(),
                     requirement: Requirement::default(),
                     step_up: StepUp::default(),
                     answer: AnswerMode::Auto,

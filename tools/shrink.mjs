@@ -12,11 +12,11 @@ if (!target) {
   console.error('usage: node tools/shrink.mjs MODULE.wasm SMALLER.wasm');
   process.exit(2);
 }
-const { MutableGlobals, SignExt, NontrappingFPToInt, BulkMemory, BulkMemoryOpt, ReferenceTypes, Multivalue } = binaryen.Features;
+const { MutableGlobals, SignExt, NontrappingFPToInt, BulkMemory, BulkMemoryOpt, ReferenceTypes, Multivalue, SIMD128 } = binaryen.Features;
 const wasm = readFileSync(source);
 const module = binaryen.readBinary(wasm);
-// What rustc emits for its wasm32 targets, and nothing newer: Envoy would refuse it.
-module.setFeatures(MutableGlobals | SignExt | NontrappingFPToInt | BulkMemory | BulkMemoryOpt | ReferenceTypes | Multivalue);
+// What rustc emits for its wasm32 targets, SIMD (.cargo/config.toml), and nothing newer: Envoy would refuse it.
+module.setFeatures(MutableGlobals | SignExt | NontrappingFPToInt | BulkMemory | BulkMemoryOpt | ReferenceTypes | Multivalue | SIMD128);
 for (const { name } of WebAssembly.Module.exports(new WebAssembly.Module(wasm))) {
   if (!EXPORTS.includes(name)) module.removeExport(name);
 }

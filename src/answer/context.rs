@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::cookie::{OwnCookies, cookie_value};
-use crate::http::{Request, is_local_path};
+use crate::http::{Fields, Request, is_local_path};
+use crate::rules::RuleNames;
 use crate::time::Timestamp;
 
 /// The cookie that counts step-ups in a row, for a `redirect_uri` on plain http (loopback) …
@@ -45,13 +46,14 @@ impl RequestContext {
     /// Reads the request. A token in a header is an API client's; with such a header configured, no browser sends
     /// one.
     pub fn of(request: &Request<'_>, token_in_header: bool, attempts: Attempts) -> Self {
+        let told = Told::by(request.fields);
         Self {
-            kind: kind_of(request, token_in_header),
+            kind: told.kind(token_in_header),
             own_path: repeatable_path(request),
-            referer: request.first("referer"),
+            sets_out: told.sets_out(),
+            referer: told.referer.flatten(),
             attempts,
             cookies: OwnCookies::default(),
-            sets_out: sets_out(request),
         }
     }
 
@@ -78,8 +80,8 @@ impl RequestContext {
 
     /// How many step-ups for these rules came before this one. Where the gate completes them, `completed`, it counts those that
     /// came back, and nothing that goes round by itself takes long.
-    pub fn attempts_before(&self, fingerprint: impl FnOnce() -> String, completed: bool, now: Timestamp) -> u32 {
-        match self.attempts.counted(fingerprint) {
+    pub fn attempts_before(&self, rules: &RuleNames, completed: bool, now: Timestamp) -> u32 {
+        match self.attempts.counted(rules) {
             Some((_, last)) if (self.sets_out || completed) && now.since(last) >= ATTEMPT_IN_PROGRESS => 0,
             Some((count, _)) => count,
             None => 0,
@@ -116,58 +118,102 @@ impl Attempts {
     }
 
     /// The count for these rules and the time of the last step-up, if there is one.
-    ///
-    /// Most requests have no such cookie, and need no fingerprint made.
-    pub fn counted(&self, fingerprint: impl FnOnce() -> String) -> Option<(u32, Timestamp)> {
+    pub fn counted(&self, rules: &RuleNames) -> Option<(u32, Timestamp)> {
         let value = self.0.as_deref()?;
-        let counted = value.strip_prefix(&fingerprint())?.strip_prefix('.')?;
+        let counted = value.strip_prefix(rules.fingerprint())?.strip_prefix('.')?;
         let (count, last) = counted.split_once('.').unwrap_or((counted, "0"));
         Some((count.parse().ok()?, Timestamp::from_secs(last.parse().ok()?)))
     }
 }
 
-/// A navigation, by the Fetch Metadata headers where they are, and by what it accepts.
-fn kind_of(request: &Request<'_>, by_api_client: bool) -> RequestKind {
-    let says = |name: &str, allowed: &[&str]| {
-        request.first(name).is_none_or(|value| allowed.iter().any(|allowed| value.trim().eq_ignore_ascii_case(allowed)))
-    };
-    let is_present = |name: &str| {
-        let mut present = false;
-        request.fields.visit(name, &mut |_| present = true);
-        present
-    };
-    let content_type = request.first("content-type").unwrap_or_default();
-    if content_type.trim_start().to_ascii_lowercase().starts_with("application/grpc") {
-        return RequestKind::Grpc;
+/// What the fields tell of who asks. Where one comes more than once, its first value counts; one that is not UTF-8 tells
+/// nothing.
+#[derive(Default)]
+struct Told {
+    is_grpc: Option<bool>,
+    is_script: Option<bool>,
+    is_mode_navigate: Option<bool>,
+    is_dest_document: Option<bool>,
+    is_site_none: Option<bool>,
+    is_site_same_origin: Option<bool>,
+    is_by_person: Option<bool>,
+    switches_protocol: bool,
+    accepts_html: bool,
+    accepts_other: bool,
+    referer: Option<Option<String>>,
+}
+
+/// As long as the longest name that [`Told`] looks at.
+const MAX_TOLD_NAME: usize = 16;
+
+impl Told {
+    /// One look over all fields.
+    fn by(fields: &dyn Fields) -> Self {
+        let mut told = Self::default();
+        fields.each(&mut |name, value| {
+            let mut lower = [0; MAX_TOLD_NAME];
+            let Some(lower) = lower.get_mut(..name.len()) else { return };
+            lower.copy_from_slice(name);
+            lower.make_ascii_lowercase();
+            told.note(lower, value);
+        });
+        told
     }
-    let navigates = !by_api_client
-        && request.first("x-requested-with").is_none_or(|value| !value.trim().eq_ignore_ascii_case("XMLHttpRequest"))
-        && says("sec-fetch-mode", &["navigate"])
-        && says("sec-fetch-dest", &["document"])
-        && !is_present("upgrade")
-        && !is_present(":protocol")
-        && accepts_pages(request);
-    if navigates { RequestKind::Navigation } else { RequestKind::Other }
+
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        let text = || std::str::from_utf8(value).ok();
+        let says = |expected: &str| text().map(|text| text.trim().eq_ignore_ascii_case(expected));
+        match name {
+            b"accept" => self.accept(value),
+            b"upgrade" | b":protocol" => self.switches_protocol = true,
+            b"content-type" => note_first(&mut self.is_grpc, || {
+                text().is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("application/grpc"))
+            }),
+            b"x-requested-with" => note_first(&mut self.is_script, || says("XMLHttpRequest").unwrap_or(false)),
+            b"sec-fetch-mode" => note_first(&mut self.is_mode_navigate, || says("navigate").unwrap_or(true)),
+            b"sec-fetch-dest" => note_first(&mut self.is_dest_document, || says("document").unwrap_or(true)),
+            b"sec-fetch-site" => {
+                note_first(&mut self.is_site_none, || text() == Some("none"));
+                note_first(&mut self.is_site_same_origin, || text() == Some("same-origin"));
+            }
+            b"sec-fetch-user" => note_first(&mut self.is_by_person, || says("?1").unwrap_or(false)),
+            b"referer" => note_first(&mut self.referer, || text().map(str::to_owned)),
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, value: &[u8]) {
+        for range in value.split(|&byte| byte == b',') {
+            let name = range.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+            let is_html = [&b"text/html"[..], b"application/xhtml+xml"].iter().any(|html| name.eq_ignore_ascii_case(html));
+            self.accepts_html |= is_html;
+            self.accepts_other |= !is_html && !name.is_empty() && name != b"*/*";
+        }
+    }
+
+    /// A navigation, by the Fetch Metadata fields where they are, and by what it accepts: HTML, or nothing in particular.
+    fn kind(&self, by_api_client: bool) -> RequestKind {
+        if self.is_grpc == Some(true) {
+            return RequestKind::Grpc;
+        }
+        let navigates = !by_api_client
+            && self.is_script != Some(true)
+            && self.is_mode_navigate != Some(false)
+            && self.is_dest_document != Some(false)
+            && !self.switches_protocol
+            && (self.accepts_html || !self.accepts_other);
+        if navigates { RequestKind::Navigation } else { RequestKind::Other }
+    }
+
+    /// Whether the person typed the address, or followed a link of the app. Scripts never say so (Fetch Metadata,
+    /// `Sec-Fetch-User`); what comes back through redirects still does.
+    fn sets_out(&self) -> bool {
+        self.is_site_none == Some(true) || self.is_site_same_origin == Some(true) && self.is_by_person == Some(true)
+    }
 }
 
-/// Whether the request asks for HTML, or for nothing in particular.
-fn accepts_pages(request: &Request<'_>) -> bool {
-    let mut ranges: Vec<String> = Vec::new();
-    request.fields.visit("accept", &mut |value| {
-        let value = String::from_utf8_lossy(value).to_ascii_lowercase();
-        let names = value.split(',').filter_map(|range| range.split(';').next());
-        ranges.extend(names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()));
-    });
-    let names_html = ranges.iter().any(|range| matches!(range.as_str(), "text/html" | "application/xhtml+xml"));
-    names_html || ranges.iter().all(|range| range == "*/*")
-}
-
-/// Whether the person typed the address, or followed a link of the app. Scripts never say so (Fetch Metadata,
-/// `Sec-Fetch-User`); what comes back through redirects still does.
-fn sets_out(request: &Request<'_>) -> bool {
-    let site = request.first("sec-fetch-site").unwrap_or_default();
-    let by_person = request.first("sec-fetch-user").is_some_and(|value| value.trim() == "?1");
-    site == "none" || site == "same-origin" && by_person
+fn note_first<T>(slot: &mut Option<T>, value: impl FnOnce() -> T) {
+    slot.get_or_insert_with(value);
 }
 
 /// The request's own path and query, where a browser can be sent to them.
@@ -211,6 +257,15 @@ mod tests {
             (&[("x-requested-with", "XMLHttpRequest")], Other),
             (&[("upgrade", "websocket")], Other),
             (&[("content-type", "application/grpc+proto")], Grpc),
+            (&[("Content-Type", " Application/GRPC"), ("content-type", "text/plain")], Grpc),
+            (&[("content-type", "text/plain"), ("content-type", "application/grpc")], Navigation),
+            (&[("Sec-Fetch-Mode", " Navigate "), ("sec-fetch-mode", "cors")], Navigation),
+            (&[("sec-fetch-mode", "cors"), ("sec-fetch-mode", "navigate")], Other),
+            (&[("X-Requested-With", "xmlhttprequest")], Other),
+            (&[(":protocol", "websocket")], Other),
+            (&[("accept", "application/json"), ("ACCEPT", "Text/HTML;q=0.1")], Navigation),
+            (&[("accept", " , ;q=1, */*;q=0.1")], Navigation),
+            (&[("x-requested-with-more", "XMLHttpRequest")], Navigation),
         ];
         for (fields, kind) in cases {
             assert_eq!(context("GET", "/", fields).kind, *kind, "{fields:?}");
@@ -245,21 +300,24 @@ mod tests {
 
     #[test]
     fn attempts_count_only_returns_for_the_same_rules() {
+        let rules = RuleNames::from(vec!["a rule".into()]);
+        let abc = rules.fingerprint();
         let attempts = |fields: &[(&str, &str)]| {
-            context("GET", "/", fields).attempts_before(|| "abc".to_owned(), false, Timestamp::from_secs(1000))
+            context("GET", "/", fields).attempts_before(&rules, false, Timestamp::from_secs(1000))
         };
         assert_eq!(attempts(&[]), 0);
-        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2")]), 2);
-        assert_eq!(attempts(&[("cookie", "stepgate_attempts=abc.2")]), 0, "another host of the site may set it");
+        assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2"))]), 2);
+        assert_eq!(attempts(&[("cookie", &format!("stepgate_attempts={abc}.2"))]), 0, "another host of the site may set it");
         assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=xyz.2")]), 0);
-        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.-2")]), 0);
-        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2"), ("sec-fetch-site", "cross-site")]), 2);
-        assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=abc.2"), ("sec-fetch-site", "none")]), 0);
-        let by_script = [("cookie", "__Host-stepgate_attempts=abc.2"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.-2"))]), 0);
+        assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2")), ("sec-fetch-site", "cross-site")]), 2);
+        assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2")), ("sec-fetch-site", "none")]), 0);
+        let counted = format!("__Host-stepgate_attempts={abc}.2");
+        let by_script = [("cookie", counted.as_str()), ("sec-fetch-site", "same-origin")];
         assert_eq!(attempts(&by_script), 2);
         assert_eq!(attempts(&[by_script[0], by_script[1], ("sec-fetch-user", "?1")]), 0);
         let typed = |last: &str| {
-            attempts(&[("cookie", &format!("__Host-stepgate_attempts=abc.2.{last}")), ("sec-fetch-site", "none")])
+            attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2.{last}")), ("sec-fetch-site", "none")])
         };
         assert_eq!((typed("940"), typed("941")), (0, 2), "it may be a return from a step-up that is under way");
     }

@@ -133,7 +133,7 @@ fn decode_rule(
     let step_up = step_up.or(defaults);
     let names_acr_values = step_up.acr_values.is_some();
     let step_up = step_up.effective(&requirement);
-    let demand = Demand { rules: vec![name.into()], requirement, step_up, answer: answer? };
+    let demand = Demand { rules: vec![name.into()].into(), requirement, step_up, answer: answer? };
     let rule = Rule { methods, except, demand: Arc::new(demand), names_acr_values, report_only: report_only? };
     Some((rule, hosts, paths))
 }

@@ -223,7 +223,7 @@ mod tests {
     fn under_way(state: usize, age: u64, length: usize) -> (String, Option<String>) {
         let state = format!("{state:022}");
         let demand = Demand {
-            rules: Vec::new(),
+            rules: Vec::new().into(),
             requirement: Requirement::default(),
             step_up: Default::default(),
             answer: AnswerMode::Auto,

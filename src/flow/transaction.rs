@@ -159,7 +159,7 @@ mod tests {
 
     fn transaction(return_to: &str, rule: &str) -> Transaction {
         let demand = Demand {
-            rules: vec![rule.into()],
+            rules: vec![rule.into()].into(),
             requirement: Requirement::default(),
             step_up: Default::default(),
             answer: AnswerMode::Auto,

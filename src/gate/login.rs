@@ -152,7 +152,7 @@ impl Gate {
         Departure {
             demand: demand.clone(),
             reason,
-            attempts: inquiry.context.attempts_before(|| demand.fingerprint(), true, env.now),
+            attempts: inquiry.context.attempts_before(&demand.rules, true, env.now),
             return_to: inquiry.context.page(inquiry.origin.as_deref().unwrap_or_default()),
             origin: None,
             subject: valid.map(|token| subject_digest(token.subject())),
@@ -341,7 +341,7 @@ impl Gate {
             return Decision::redirect(Reason::Satisfied, &demand.rules, start.way_back(), Vec::new());
         }
         let answerer = self.answerer(inquiry, &demand.rules, env);
-        let attempts = inquiry.context.attempts_before(|| demand.fingerprint(), true, env.now);
+        let attempts = inquiry.context.attempts_before(&demand.rules, true, env.now);
         if attempts >= demand.step_up.max_attempts {
             let way_back = start.way_back();
             let failure = Failure { try_again: Some(&way_back), ..Failure::of(Reason::TokenAmbiguous) };
@@ -550,7 +550,7 @@ impl Gate {
         returned: Option<&Returned>,
         env: Env<'_>,
     ) -> Step {
-        let rules = returned.map_or(&[][..], |returned| &returned.transaction.demand.rules);
+        let rules = returned.map_or(&[][..], |returned| &*returned.transaction.demand.rules);
         let answerer = self.answerer(inquiry, rules, env);
         let way_back = returned.map(|returned| returned.transaction.way_back());
         let failure = Failure {

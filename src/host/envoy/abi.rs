@@ -2,6 +2,7 @@
 //! values that are not UTF-8; a panic traps the worker's VM.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ptr::{null, null_mut};
 
 use proxy_wasm::types::LogLevel;
@@ -115,15 +116,26 @@ pub fn now() -> Timestamp {
     Timestamp::from_millis(nanoseconds / 1_000_000)
 }
 
-/// 32 bytes from the host's random source (WASI `random_get`; Envoy answers from BoringSSL).
+/// How many values are drawn from the random source at a time: a call for each would cost more than what is made of it.
+const DRAWN_AT_ONCE: usize = 32;
+
+thread_local! {
+    static DRAWN: RefCell<Vec<[u8; 32]>> = const { RefCell::new(Vec::new()) };
+}
+
+/// 32 bytes from the host's random source (WASI `random_get`; Envoy answers from BoringSSL), never the same twice.
 pub fn entropy() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    if getrandom::getrandom(&mut bytes).is_err() {
-        log(LogLevel::Critical, "stepgate: the host has no source of randomness");
-        // Guessable values would be worse than no answer.
-        std::process::abort();
-    }
-    bytes
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.is_empty() {
+            drawn.resize(DRAWN_AT_ONCE, [0; 32]);
+            if getrandom::getrandom(drawn.as_flattened_mut()).is_err() {
+                log(LogLevel::Critical, "stepgate: the host has no source of randomness");
+                // Guessable values would be worse than no answer.
+                std::process::abort();
+            }
+        }
+        drawn.pop().unwrap_or_else(|| std::process::abort())
+    })
 }
 
 /// Sets how often `on_tick` is called. Works for the root context from any of its streams.
@@ -309,7 +321,7 @@ pub fn define_counter(name: &str) -> Option<u32> {
     (status == OK).then_some(id)
 }
 
-/// Adds one to a counter.
-pub fn increment(counter: u32) {
-    unsafe { proxy_increment_metric(counter, 1) };
+/// Adds to a counter.
+pub fn add_to_counter(counter: u32, by: i64) {
+    unsafe { proxy_increment_metric(counter, by) };
 }

@@ -38,6 +38,9 @@ pub const MAX_RELEASED: usize = 32;
 /// How often a worker looks for what is due, in milliseconds …
 const IDLE_TICK: u32 = 1000;
 
+/// … how often while there are counts to tell …
+const COUNTING_TICK: u32 = 100;
+
 /// … and how often while a fetch waits to be made or for another worker, or requests for their turn.
 const BUSY_TICK: u32 = 5;
 
@@ -146,7 +149,7 @@ impl Worker {
         let now = abi::now();
         let step = self.gate.begin(&request, Env { now, entropy: &abi::entropy });
         if let Some(decision) = self.drive(step, stream_id, phase, head_bytes, now) {
-            self.apply(&decision, phase);
+            self.apply(decision, phase);
         }
     }
 
@@ -231,7 +234,7 @@ impl Worker {
         let outcome = body.map_or(Outcome::Unsupported, Outcome::Body);
         let step = self.gate.resume(pending, outcome, Env { now, entropy: &abi::entropy });
         if let Some(decision) = self.drive(step, stream_id, &phase, head_bytes, now) {
-            self.apply(&decision, &phase);
+            self.apply(decision, &phase);
         }
     }
 
@@ -297,6 +300,7 @@ impl Worker {
         self.give_up_on_bodies(now);
         self.release(now);
         self.set_tick();
+        self.metrics.tell();
     }
 
     /// Moves flights on until one has a reply. The flag tells whether this worker made the attempt.
@@ -400,8 +404,9 @@ impl Worker {
             }
             let step = self.gate.resume(pending, outcome, env);
             if let Some(decision) = self.drive(step, stream_id, &phase, head_bytes, now) {
-                self.apply(&decision, &phase);
-                if decision.response.is_none() {
+                let passes = decision.response.is_none();
+                self.apply(decision, &phase);
+                if passes {
                     abi::continue_request();
                 }
             }
@@ -410,8 +415,11 @@ impl Worker {
     }
 
     /// Carries a decision out on the effective context's stream, short of letting a held request go on.
-    fn apply(&mut self, decision: &Decision, phase: &SharedPhase) {
-        self.metrics.count_decision(decision);
+    fn apply(&mut self, decision: Decision, phase: &SharedPhase) {
+        self.metrics.count_decision(&decision);
+        if self.metrics.has_untold() && self.tick > COUNTING_TICK {
+            self.set_tick();
+        }
         if !matches!(decision.reason, Reason::NotProtected) {
             let code = decision.reason.code();
             abi::set_filter_state("stepgate", code);
@@ -427,7 +435,7 @@ impl Worker {
             }
             None => {
                 abi::edit_request(&decision.request);
-                phase.replace(Phase::Passed(decision.response_headers.clone()));
+                phase.replace(Phase::Passed(decision.response_headers));
             }
         }
     }
@@ -484,7 +492,11 @@ impl Worker {
 
     fn set_tick(&mut self) {
         let busy = !self.released.is_empty() || self.flights.iter().any(|flight| flight.call.is_none());
-        let tick = if busy { BUSY_TICK } else { IDLE_TICK };
+        let tick = match self.metrics.has_untold() {
+            _ if busy => BUSY_TICK,
+            true => COUNTING_TICK,
+            false => IDLE_TICK,
+        };
         if self.tick != tick {
             self.tick = tick;
             abi::set_tick_period(tick);
