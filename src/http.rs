@@ -99,18 +99,21 @@ impl Response {
 /// Percent-encodes query parameters and appends them to a URL that may already have a query (WHATWG
 /// `application/x-www-form-urlencoded`).
 #[must_use]
-pub fn append_query(url: &str, parameters: &[(&str, &str)]) -> String {
-    let separator = match url.split_once('?') {
-        None => "?",
-        Some((_, "")) => "",
-        Some(_) => "&",
-    };
-    format!("{url}{separator}{}", form_encode(parameters))
+pub fn append_query<V: AsRef<str>>(url: &str, parameters: &[(&str, V)]) -> String {
+    // A value grows to three times its length at most, and usually by much less.
+    let more: usize = parameters.iter().map(|(name, value)| name.len() + value.as_ref().len() * 3 / 2 + 2).sum();
+    let mut whole = String::with_capacity(url.len() + 1 + more);
+    whole.push_str(url);
+    if !url.contains('?') {
+        whole.push('?');
+    }
+    let query = whole.find('?').map_or(0, |mark| mark + 1);
+    form_urlencoded::Serializer::for_suffix(whole, query).extend_pairs(parameters).finish()
 }
 
 /// Encodes parameters as `application/x-www-form-urlencoded` (WHATWG URL section 5.2).
 #[must_use]
-pub fn form_encode(parameters: &[(&str, &str)]) -> String {
+pub fn form_encode<V: AsRef<str>>(parameters: &[(&str, V)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 

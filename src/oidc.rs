@@ -2,4 +2,4 @@
 
 mod authorize;
 
-pub use authorize::{AuthorizationRequest, LoginRoute, RESERVED_PARAMETERS, StepUp, as_strs, state_for_app};
+pub use authorize::{AuthorizationRequest, LoginRoute, RESERVED_PARAMETERS, StepUp, state_for_app};

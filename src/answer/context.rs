@@ -143,41 +143,37 @@ struct Told {
     referer: Option<Option<String>>,
 }
 
-/// As long as the longest name that [`Told`] looks at.
-const MAX_TOLD_NAME: usize = 16;
-
 impl Told {
     /// One look over all fields.
     fn by(fields: &dyn Fields) -> Self {
         let mut told = Self::default();
-        fields.each(&mut |name, value| {
-            let mut lower = [0; MAX_TOLD_NAME];
-            let Some(lower) = lower.get_mut(..name.len()) else { return };
-            lower.copy_from_slice(name);
-            lower.make_ascii_lowercase();
-            told.note(lower, value);
-        });
+        fields.each(&mut |name, value| told.note(name, value));
         told
     }
 
     fn note(&mut self, name: &[u8], value: &[u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let text = || std::str::from_utf8(value).ok();
         let says = |expected: &str| text().map(|text| text.trim().eq_ignore_ascii_case(expected));
-        match name {
-            b"accept" => self.accept(value),
-            b"upgrade" | b":protocol" => self.switches_protocol = true,
-            b"content-type" => note_first(&mut self.is_grpc, || {
+        // By length first: most fields are none of these.
+        match name.len() {
+            6 if is("accept") => self.accept(value),
+            7 if is("referer") => note_first(&mut self.referer, || text().map(str::to_owned)),
+            7 if is("upgrade") => self.switches_protocol = true,
+            9 if is(":protocol") => self.switches_protocol = true,
+            12 if is("content-type") => note_first(&mut self.is_grpc, || {
                 text().is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("application/grpc"))
             }),
-            b"x-requested-with" => note_first(&mut self.is_script, || says("XMLHttpRequest").unwrap_or(false)),
-            b"sec-fetch-mode" => note_first(&mut self.is_mode_navigate, || says("navigate").unwrap_or(true)),
-            b"sec-fetch-dest" => note_first(&mut self.is_dest_document, || says("document").unwrap_or(true)),
-            b"sec-fetch-site" => {
+            14 if is("sec-fetch-mode") => note_first(&mut self.is_mode_navigate, || says("navigate").unwrap_or(true)),
+            14 if is("sec-fetch-dest") => note_first(&mut self.is_dest_document, || says("document").unwrap_or(true)),
+            14 if is("sec-fetch-site") => {
                 note_first(&mut self.is_site_none, || text() == Some("none"));
                 note_first(&mut self.is_site_same_origin, || text() == Some("same-origin"));
             }
-            b"sec-fetch-user" => note_first(&mut self.is_by_person, || says("?1").unwrap_or(false)),
-            b"referer" => note_first(&mut self.referer, || text().map(str::to_owned)),
+            14 if is("sec-fetch-user") => note_first(&mut self.is_by_person, || says("?1").unwrap_or(false)),
+            16 if is("x-requested-with") => {
+                note_first(&mut self.is_script, || says("XMLHttpRequest").unwrap_or(false));
+            }
             _ => {}
         }
     }

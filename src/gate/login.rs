@@ -14,7 +14,7 @@ use crate::flow::{
 };
 use crate::http::{Request, append_query};
 use crate::jose::Jws;
-use crate::oidc::{AuthorizationRequest, as_strs};
+use crate::oidc::AuthorizationRequest;
 use crate::provider::{Lookup, Service};
 use crate::reason::{ExchangeFault, Reason};
 use crate::rules::Demand;
@@ -130,7 +130,7 @@ impl Gate {
             issued_at: env.now.as_secs(),
         };
         let sealed = start.seal(&callback.keys, &(env.entropy)());
-        let url = sealed.map(|sealed| append_query(&self.config.client.redirect_uri, &[("step_up", &sealed)]));
+        let url = sealed.map(|sealed| append_query(&self.config.client.redirect_uri, &[("step_up", sealed)]));
         Step::Done(match (answerer.challenges(demand), url) {
             (true, url) => answerer.challenge(demand, reason, url.as_deref()),
             (false, Some(url)) => Decision::redirect(reason, &demand.rules, url, Vec::new()),
@@ -236,7 +236,9 @@ impl Gate {
             let location = request.url(&endpoint);
             return Step::Done(Decision::redirect(departure.reason, &departure.demand.rules, location, cookies));
         };
-        let fetch = pushed_request(&self.config, pushed, &as_strs(&request.parameters()), env);
+        let parameters = request.parameters();
+        let parameters: Vec<_> = parameters.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+        let fetch = pushed_request(&self.config, pushed, &parameters, env);
         let prepared = Prepared { endpoint, cookies: begun };
         Step::Fetch(fetch, Pending { inquiry, stage: Stage::Pushed(departure, prepared) })
     }

@@ -1,5 +1,6 @@
 //! The authentication request (OpenID Connect Core section 3.1.2.1) that a step-up leads to.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -109,20 +110,20 @@ pub struct AuthorizationRequest<'a> {
 impl AuthorizationRequest<'_> {
     /// The parameters, each once.
     #[must_use]
-    pub fn parameters(&self) -> Vec<(&str, String)> {
+    pub fn parameters(&self) -> Vec<(&str, Cow<'_, str>)> {
         let mut parameters = vec![
-            ("response_type", "code".to_owned()),
-            ("client_id", self.client_id.to_owned()),
-            ("redirect_uri", self.redirect_uri.to_owned()),
-            ("scope", self.step_up.scope.join(" ")),
-            ("state", self.state.to_owned()),
-            ("nonce", self.nonce.to_owned()),
+            ("response_type", "code".into()),
+            ("client_id", self.client_id.into()),
+            ("redirect_uri", self.redirect_uri.into()),
+            ("scope", listed(&self.step_up.scope)),
+            ("state", self.state.into()),
+            ("nonce", self.nonce.into()),
         ];
         parameters.extend(self.step_up.requested(self.max_age));
         for (name, value) in &self.further {
             // What the configuration names itself stands.
             if parameters.iter().all(|(known, _)| known != name) {
-                parameters.push((name, value.clone()));
+                parameters.push((name, value.into()));
             }
         }
         parameters
@@ -131,15 +132,8 @@ impl AuthorizationRequest<'_> {
     /// The URL to send the browser to.
     #[must_use]
     pub fn url(&self, endpoint: &str) -> String {
-        let parameters = self.parameters();
-        append_query(endpoint, &as_strs(&parameters))
+        append_query(endpoint, &self.parameters())
     }
-}
-
-/// Parameters by reference.
-#[must_use]
-pub fn as_strs<'a>(parameters: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
-    parameters.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 /// `state` for an app that owns its callback: 22 random characters, and, where there is a path to come back to, a dot and
@@ -155,17 +149,25 @@ pub fn state_for_app(random: &[u8], return_path: Option<&str>) -> String {
 
 impl StepUp {
     /// The parameters that carry what is asked for: `acr_values`, `max_age`, `claims` and further ones.
-    fn requested(&self, max_age: Option<Duration>) -> Vec<(&str, String)> {
+    fn requested(&self, max_age: Option<Duration>) -> Vec<(&str, Cow<'_, str>)> {
         let mut parameters = Vec::new();
         if !self.acr_values.is_empty() {
-            parameters.push(("acr_values", self.acr_values.join(" ")));
+            parameters.push(("acr_values", listed(&self.acr_values)));
         }
-        parameters.extend(max_age.map(|max_age| ("max_age", max_age.as_secs().to_string())));
+        parameters.extend(max_age.map(|max_age| ("max_age", max_age.as_secs().to_string().into())));
         if !self.claims.is_empty() {
-            parameters.push(("claims", Value::Object(self.claims.clone()).to_string()));
+            parameters.push(("claims", Value::Object(self.claims.clone()).to_string().into()));
         }
-        parameters.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        parameters.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.into())));
         parameters
+    }
+}
+
+/// A list of values as one parameter has it.
+fn listed(values: &[String]) -> Cow<'_, str> {
+    match values {
+        [one] => one.into(),
+        several => several.join(" ").into(),
     }
 }
 
@@ -173,9 +175,8 @@ impl LoginRoute {
     /// The URL of the app's login route with what to ask for, and the way back.
     #[must_use]
     pub fn url(&self, step_up: &StepUp, max_age: Option<Duration>, return_to: &str) -> String {
-        let requested = step_up.requested(max_age);
-        let mut parameters = as_strs(&requested);
-        parameters.extend(self.return_to_param.as_deref().map(|name| (name, return_to)));
+        let mut parameters = step_up.requested(max_age);
+        parameters.extend(self.return_to_param.as_deref().map(|name| (name, return_to.into())));
         if parameters.is_empty() {
             return self.url.clone();
         }
