@@ -9,8 +9,9 @@ use crate::jose::SignedClaims;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
-/// The greatest NumericDate that is accepted: what a JSON number carries exactly.
-pub const MAX_NUMERIC_DATE: u64 = (1 << 53) - 1;
+/// The greatest NumericDate that is accepted: the end of the year 262142, where jwt-compact's calendar ends. A JSON number
+/// carries it exactly.
+pub const MAX_NUMERIC_DATE: u64 = 8_210_266_876_799;
 
 /// An ID Token with a checked signature, well-formed, from the issuer, and made for this client. Whether it is
 /// still valid is asked anew each time: [`Self::check_times`].
@@ -144,8 +145,7 @@ fn text<'a>(claims: &'a Map<String, Value>, name: &str, problem: &'static str) -
     }
 }
 
-/// A claim that is a NumericDate. Fractions, negative numbers and numbers that JSON does not carry exactly are
-/// refused.
+/// A claim that is a NumericDate. Fractions, negative numbers and times beyond any calendar are refused.
 fn time(claims: &Map<String, Value>, name: &str, problem: &'static str) -> Result<Option<Timestamp>, Reason> {
     match claims.get(name) {
         None => Ok(None),

@@ -5,8 +5,10 @@ mod algorithm;
 mod assertion;
 mod jwk;
 mod jws;
+mod rsa;
 
 pub use algorithm::Algorithm;
 pub use assertion::AssertionKey;
-pub use jwk::{Key, KeySet, KeySetError, MAX_KEYS, MIN_RSA_BITS, MIN_RSA_EXPONENT};
+pub use jwk::{Key, KeySet, KeySetError, MAX_KEYS, MAX_RSA_BITS, MIN_RSA_BITS, MIN_RSA_EXPONENT};
 pub use jws::{Jws, MAX_KID_BYTES, SignatureCheck, SignedClaims, VerificationKey};
+pub use rsa::Rsa;

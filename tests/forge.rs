@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64URL};
 use jwt_compact::alg::{Hs256, Hs256Key};
 use jwt_compact::{Algorithm as _, AlgorithmSignature as _};
 use p256::ecdsa::Signature;
-use rsa::BigUint;
+use rsa_by_jwt_compact::BigUint;
 use serde_json::{Value, json};
 use stepgate::http::Request;
 use stepgate::jose::{Algorithm, KeySet};

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwt_compact::jwk::JsonWebKey;
-use rsa::RsaPublicKey;
-use rsa::pkcs8::DecodePublicKey as _;
+use rsa_by_jwt_compact::RsaPublicKey;
+use rsa_by_jwt_compact::pkcs8::DecodePublicKey as _;
 use serde_json::{Value, json};
 use stepgate::http::Request;
 use stepgate::provider::{Endpoint, Fetch, FetchFailure, Reply};

@@ -181,7 +181,8 @@ impl Told {
     fn accept(&mut self, value: &[u8]) {
         for range in value.split(|&byte| byte == b',') {
             let name = range.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-            let is_html = [&b"text/html"[..], b"application/xhtml+xml"].iter().any(|html| name.eq_ignore_ascii_case(html));
+            let is_html =
+                [&b"text/html"[..], b"application/xhtml+xml"].iter().any(|html| name.eq_ignore_ascii_case(html));
             self.accepts_html |= is_html;
             self.accepts_other |= !is_html && !name.is_empty() && name != b"*/*";
         }
@@ -303,11 +304,21 @@ mod tests {
         };
         assert_eq!(attempts(&[]), 0);
         assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2"))]), 2);
-        assert_eq!(attempts(&[("cookie", &format!("stepgate_attempts={abc}.2"))]), 0, "another host of the site may set it");
+        assert_eq!(
+            attempts(&[("cookie", &format!("stepgate_attempts={abc}.2"))]),
+            0,
+            "another host of the site may set it"
+        );
         assert_eq!(attempts(&[("cookie", "__Host-stepgate_attempts=xyz.2")]), 0);
         assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.-2"))]), 0);
-        assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2")), ("sec-fetch-site", "cross-site")]), 2);
-        assert_eq!(attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2")), ("sec-fetch-site", "none")]), 0);
+        assert_eq!(
+            attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2")), ("sec-fetch-site", "cross-site")]),
+            2
+        );
+        assert_eq!(
+            attempts(&[("cookie", &format!("__Host-stepgate_attempts={abc}.2")), ("sec-fetch-site", "none")]),
+            0
+        );
         let counted = format!("__Host-stepgate_attempts={abc}.2");
         let by_script = [("cookie", counted.as_str()), ("sec-fetch-site", "same-origin")];
         assert_eq!(attempts(&by_script), 2);

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use jwt_compact::jwk::JsonWebKey;
-use rsa::pkcs8::EncodePublicKey;
-use rsa::traits::PublicKeyParts;
+use p256::pkcs8::EncodePublicKey as _;
+use rsa::pkcs8::EncodePublicKey as _;
+use rsa::{BoxedUint, PublicKey};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -16,6 +17,9 @@ pub const MAX_KEYS: usize = 100;
 
 /// RFC 7518 section 3.3: 2048 bits or larger.
 pub const MIN_RSA_BITS: usize = 2048;
+
+/// What larger ones cost to verify is not worth it.
+pub const MAX_RSA_BITS: usize = 4096;
 
 /// NIST SP 800-56B section 6.2: at least 65537, and odd.
 pub const MIN_RSA_EXPONENT: u32 = 65_537;
@@ -29,7 +33,7 @@ pub struct Key {
 }
 
 pub(super) enum Material {
-    Rsa(rsa::RsaPublicKey),
+    Rsa(PublicKey),
     P256(p256::ecdsa::VerifyingKey),
     Ed25519(ed25519_dalek::VerifyingKey),
 }
@@ -125,17 +129,20 @@ impl Key {
             Some("RSA") => rsa_key(&jwk)?,
             Some("EC") => {
                 let key = p256::ecdsa::VerifyingKey::try_from(&jwk).map_err(|_| faulty("not a point of P-256"))?;
-                (Material::P256(key), p256::PublicKey::from(key).to_public_key_der())
+                (
+                    Material::P256(key),
+                    p256::PublicKey::from(key).to_public_key_der().ok().map(|der| der.as_bytes().into()),
+                )
             }
             _ => {
                 let key = ed25519_dalek::VerifyingKey::try_from(&jwk).map_err(|_| faulty("not a point of Ed25519"))?;
                 if key.is_weak() {
                     return Err(faulty("a point of small order"));
                 }
-                (Material::Ed25519(key), key.to_public_key_der())
+                (Material::Ed25519(key), key.to_public_key_der().ok().map(|der| der.as_bytes().into()))
             }
         };
-        let spki = spki.map_err(|_| faulty("cannot be encoded"))?.as_bytes().into();
+        let spki = spki.ok_or_else(|| faulty("cannot be encoded"))?;
         let key = Self { kid: kid.map(Into::into), algorithm, material, spki };
         match algorithm {
             Some(own) if !key.fits(own) => Err(faulty("`alg` is for another type of key")),
@@ -157,18 +164,22 @@ fn may_verify(members: &Map<String, Value>) -> Result<bool, KeyProblem> {
     }
 }
 
-fn rsa_key(jwk: &JsonWebKey<'_>) -> Result<(Material, rsa::pkcs8::spki::Result<rsa::pkcs8::Document>), KeyProblem> {
-    let key = rsa::RsaPublicKey::try_from(jwk)
-        .map_err(|_| faulty("not an RSA key of at most 4096 bits with an odd modulus and exponent"))?;
-    if key.n().bits() < MIN_RSA_BITS {
-        return Err(faulty(format!("an RSA key of {} bits, at least {MIN_RSA_BITS} are needed", key.n().bits())));
+fn rsa_key(jwk: &JsonWebKey<'_>) -> Result<(Material, Option<Box<[u8]>>), KeyProblem> {
+    let JsonWebKey::Rsa { modulus, public_exponent, .. } = jwk else { return Err(faulty("not an RSA key")) };
+    let modulus = BoxedUint::from_be_slice_vartime(modulus);
+    let bits = modulus.bit_width_vartime() as usize;
+    if bits < MIN_RSA_BITS {
+        return Err(faulty(format!("an RSA key of {bits} bits, at least {MIN_RSA_BITS} are needed")));
     }
-    let exponent = key.e().to_bytes_be();
-    let odd = exponent.last().is_some_and(|byte| byte & 1 == 1);
-    if !odd || *key.e() < rsa::BigUint::from(MIN_RSA_EXPONENT) {
+    let exponent = BoxedUint::from_be_slice_vartime(public_exponent);
+    let odd = public_exponent.last().is_some_and(|byte| byte & 1 == 1);
+    if !odd || exponent < BoxedUint::from(MIN_RSA_EXPONENT) {
         return Err(faulty(format!("an RSA exponent that is even or below {MIN_RSA_EXPONENT}")));
     }
-    let spki = key.to_public_key_der();
+    let key = PublicKey::new_with_size_limits(modulus, exponent, MIN_RSA_BITS..=MAX_RSA_BITS).map_err(|_| {
+        faulty(format!("not an RSA key of at most {MAX_RSA_BITS} bits with an odd modulus and exponent"))
+    })?;
+    let spki = key.to_public_key_der().ok().map(|der| der.as_bytes().into());
     Ok((Material::Rsa(key), spki))
 }
 

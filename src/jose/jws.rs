@@ -4,12 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use jwt_compact::alg::{Ed25519, Es256, Hs256, Hs256Key, Rsa};
+use jwt_compact::alg::{Ed25519, Es256, Hs256, Hs256Key};
 use jwt_compact::{AlgorithmExt as _, Empty, UntrustedToken, ValidationError};
 use serde_json::{Map, Value};
 
 use super::Algorithm;
 use super::jwk::{Key, Material};
+use super::rsa::Rsa;
 use crate::encoding::{base64url_decode, parse_json_object};
 use crate::reason::Reason;
 use crate::secret::Secret;
@@ -130,12 +131,10 @@ impl Jws {
             VerificationKey::ClientSecret(_) => return Err(Reason::AlgorithmNotAllowed("the key is of another type")),
         };
         match (key, self.algorithm) {
-            (Material::Rsa(key), Algorithm::Rs256) => self.validate(&Rsa::rs256(), key),
-            (Material::Rsa(key), Algorithm::Rs384) => self.validate(&Rsa::rs384(), key),
-            (Material::Rsa(key), Algorithm::Rs512) => self.validate(&Rsa::rs512(), key),
-            (Material::Rsa(key), Algorithm::Ps256) => self.validate(&Rsa::ps256(), key),
-            (Material::Rsa(key), Algorithm::Ps384) => self.validate(&Rsa::ps384(), key),
-            (Material::Rsa(key), Algorithm::Ps512) => self.validate(&Rsa::ps512(), key),
+            (Material::Rsa(key), algorithm) => match Rsa::new(algorithm) {
+                Some(rsa) => self.validate(&rsa, key),
+                None => Err(Reason::AlgorithmNotAllowed("the key is of another type")),
+            },
             (Material::P256(key), Algorithm::Es256) => self.validate(&Es256, key),
             (Material::Ed25519(key), Algorithm::EdDsa) => self.validate(&Ed25519, key),
             _ => Err(Reason::AlgorithmNotAllowed("the key is of another type")),

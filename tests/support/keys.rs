@@ -6,7 +6,7 @@ use jwt_compact::alg::{Ed25519, Es256, Hs256, Hs256Key, Rsa};
 use jwt_compact::jwk::JsonWebKey;
 use jwt_compact::{Algorithm, AlgorithmExt as _, AlgorithmSignature, UntrustedToken};
 use rand_core::{OsRng, RngCore};
-use rsa::RsaPrivateKey;
+use rsa_by_jwt_compact::RsaPrivateKey;
 use serde_json::{Map, Value, json};
 
 /// The client secret of cases that use HS256.

