@@ -1,5 +1,5 @@
 # `make help` lists the targets. Everything that they need beside rustup, Node.js, Python and make is installed into the checkout,
-# pinned; only Chromium and nginx come from the system's packages.
+# pinned; only what says so below comes from the system's packages.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -27,7 +27,7 @@ RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: dist/stepgate.wasm ## Build the Envoy module, dist/stepgate.wasm
@@ -49,8 +49,9 @@ demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the
 	@node demo/run.mjs $(APP)
 
 .PHONY: test
-test: dist/stepgate.wasm dist/host-crypto.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium $(ORIGINS) ## Set up and run every test
+test: dist/stepgate.wasm dist/host-crypto.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium .tools/valgrind $(ORIGINS) ## Set up and run every test
 	cargo test --locked
+	$(MAKE) --no-print-directory instructions
 	node --test --test-concurrency=2 tests/e2e/*.test.mjs
 
 FUZZ_SECONDS ?= 30
@@ -71,6 +72,22 @@ NOOP := target/wasm32-wasip1/release/stepgate_bench_noop.wasm
 bench: dist/stepgate.wasm $(NOOP) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
 	node bench/run.mjs
 
+.PHONY: bench-core
+bench-core: ## Measure the core alone, natively (one minute); BENCH_FILTER=seen: only what is named so
+	cargo bench --locked --manifest-path bench/core/Cargo.toml --target-dir target --bench decisions -- $(BENCH_FILTER)
+
+BUILD_COUNTED := cargo build --locked --release --manifest-path bench/core/Cargo.toml --target-dir target
+
+.PHONY: instructions
+instructions: .tools/valgrind ## Count the instructions of decisions; fails where they are not those of bench/instructions.json
+	$(BUILD_COUNTED)
+	node bench/instructions.mjs
+
+.PHONY: instructions-record
+instructions-record: .tools/valgrind ## Count them, and write them to bench/instructions.json
+	$(BUILD_COUNTED)
+	node bench/instructions.mjs record
+
 .PHONY: soak
 soak: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Flood real Envoy with SOAK_REQUESTS (200,000) while everything around it fails
 	node tests/e2e/soak/run.mjs
@@ -80,8 +97,10 @@ lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, l
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --check --manifest-path tests/host-crypto/Cargo.toml
+	cargo fmt --check --manifest-path bench/core/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path bench/core/Cargo.toml --target-dir target --all-targets -- -D warnings
 	cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --manifest-path tests/host-crypto/Cargo.toml --target-dir target --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --lib --target wasm32-unknown-unknown -- -D warnings
@@ -123,6 +142,10 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 .tools/load:
 	command -v wrk >/dev/null && command -v h2load >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nghttp2-client wrk; }
+	@mkdir -p $(@D) && touch $@
+
+.tools/valgrind:
+	command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; }
 	@mkdir -p $(@D) && touch $@
 
 .tools/java:

@@ -1,6 +1,6 @@
 //! What ARCHITECTURE.md claims about the source, checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,31 @@ fn imports_point_one_way() {
 fn unsafe_code_is_in_one_file() {
     for (_, path, text) in modules() {
         assert_eq!(text.contains("unsafe {"), path.ends_with("host/envoy/abi.rs"), "{}", path.display());
+    }
+}
+
+/// The packages of a lock file: the version by name and by what Cargo takes for compatible, of which there is one.
+fn locked(path: &str) -> BTreeMap<(String, String), String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let quoted = |line: Option<&str>| line.and_then(|line| line.split('"').nth(1)).unwrap().to_owned();
+    let packages = text.split("[[package]]").skip(1).map(|package| {
+        let mut lines = package.trim_start().lines();
+        let (name, version) = (quoted(lines.next()), quoted(lines.next()));
+        let zeros = version.split('.').take_while(|part| *part == "0").count();
+        ((name, version.split('.').take(zeros + 1).collect::<Vec<_>>().join(".")), version)
+    });
+    packages.collect()
+}
+
+/// What is fuzzed, counted and tried in Envoy is built of what the gate is built of.
+#[test]
+fn lock_files_agree() {
+    let own = locked("Cargo.lock");
+    for path in ["bench/core/Cargo.lock", "bench/noop/Cargo.lock", "fuzz/Cargo.lock", "tests/host-crypto/Cargo.lock"] {
+        for (package, version) in locked(path) {
+            let expected = own.get(&package).unwrap_or(&version);
+            assert_eq!(version, *expected, "{path}: `{}` is not that of Cargo.lock", package.0);
+        }
     }
 }
 
