@@ -72,9 +72,10 @@ NOOP := target/wasm32-wasip1/release/stepgate_bench_noop.wasm
 bench: dist/stepgate.wasm $(NOOP) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
 	node bench/run.mjs
 
+# The target directory by its variable, since Criterion leaves its results there as well.
 .PHONY: bench-core
 bench-core: ## Measure the core alone, natively (one minute); BENCH_FILTER=seen: only what is named so
-	cargo bench --locked --manifest-path bench/core/Cargo.toml --target-dir target --bench decisions -- $(BENCH_FILTER)
+	CARGO_TARGET_DIR="$(CURDIR)/target" cargo bench --locked --manifest-path bench/core/Cargo.toml --bench decisions -- $(BENCH_FILTER)
 
 BUILD_COUNTED := cargo build --locked --release --manifest-path bench/core/Cargo.toml --target-dir target
 
