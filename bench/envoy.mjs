@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { envoyBinary, extension, get, loopback } from "../tests/e2e/support/envoy.mjs";
-import { eventually } from "../tests/e2e/support/wait.mjs";
+import { eventually, standingStill } from "../tests/e2e/support/wait.mjs";
 import { ENVOY_CORE, pinned } from "./machine.mjs";
 
 const READY_WITHIN = 60_000;
@@ -85,11 +85,13 @@ class Envoy {
   }
 
   /** The sum of the counters whose names match each pattern. */
-  async counters(patterns) {
-    const { stats } = JSON.parse(await this.admin("/stats?format=json&type=Counters"));
-    return Object.fromEntries(Object.entries(patterns).map(([name, pattern]) => [
-      name, stats.reduce((sum, stat) => sum + (pattern.test(stat.name) ? stat.value : 0), 0),
-    ]));
+  counters(patterns) {
+    return standingStill(async () => {
+      const { stats } = JSON.parse(await this.admin("/stats?format=json&type=Counters"));
+      return Object.fromEntries(Object.entries(patterns).map(([name, pattern]) => [
+        name, stats.reduce((sum, stat) => sum + (pattern.test(stat.name) ? stat.value : 0), 0),
+      ]));
+    });
   }
 
   async stop() {

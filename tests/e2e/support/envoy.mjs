@@ -33,7 +33,7 @@ import { fileURLToPath } from "node:url";
 
 import { connect } from "./http.mjs";
 import { assertKeepsSecrets, configuredSecrets } from "./secrets.mjs";
-import { eventually } from "./wait.mjs";
+import { eventually, standingStill } from "./wait.mjs";
 
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
 const READY_WITHIN = 30_000;
@@ -203,6 +203,10 @@ class Envoy {
 
   /** Envoy's counters and gauges by name, of those that match a pattern (RE2, as the admin page takes it). */
   async stats(pattern = "") {
+    return pattern.includes("wasmcustom") ? standingStill(() => this.#stats(pattern)) : this.#stats(pattern);
+  }
+
+  async #stats(pattern) {
     const filter = pattern === "" ? "" : `&filter=${encodeURIComponent(pattern)}`;
     const { stats } = JSON.parse(await this.admin(`/stats?format=json${filter}`));
     return new Map(stats.filter((stat) => "value" in stat).map((stat) => [stat.name, stat.value]));
@@ -210,13 +214,13 @@ class Envoy {
 
   /** The sum of all counters whose names match. */
   async sum(pattern) {
-    return [...(await this.stats(pattern)).values()].reduce((total, value) => total + value, 0);
+    return total(await this.stats(pattern));
   }
 
   /** The sum of counters, once it is at least `count`. */
   async until(pattern, count = 1, milliseconds = 10_000) {
     return eventually(milliseconds, `\`${pattern}\` is at least ${count}`, async () => {
-      const sum = await this.sum(pattern);
+      const sum = total(await this.#stats(pattern));
       return sum >= count && sum;
     });
   }
