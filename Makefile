@@ -23,7 +23,7 @@ export SERVERS := $(CURDIR)/.tools/servers
 # Servers to try the gate in front of.
 ORIGINS := .tools/nginx .tools/starlette/starlette/__init__.py .tools/java .tools/servers/unpacked
 
-RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock .cargo/config.toml
 
 .PHONY: help
 help: ## Show this list
@@ -66,10 +66,11 @@ fuzz: .tools/bin/cargo-fuzz dist/stepgate.wasm node_modules/.package-lock.json $
 mutants: .tools/bin/cargo-mutants ## Break the code that decides in every way, and see a test fail each time; MUTANTS_FILES='src/seal.rs …': those files only
 	node tests/mutants/run.mjs .tools/bin/cargo-mutants $(MUTANTS_FILES)
 
-NOOP := target/wasm32-wasip1/release/stepgate_bench_noop.wasm
+# Filters to compare the gate with.
+BENCH_FILTERS := $(patsubst %,target/wasm32-wasip1/release/stepgate_bench_%.wasm,noop calls)
 
 .PHONY: bench
-bench: dist/stepgate.wasm $(NOOP) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
+bench: dist/stepgate.wasm $(BENCH_FILTERS) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
 	node bench/run.mjs
 
 # The target directory by its variable, since Criterion leaves its results there as well.
@@ -98,10 +99,11 @@ lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, l
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --check --manifest-path tests/host-crypto/Cargo.toml
-	cargo fmt --check --manifest-path bench/core/Cargo.toml
+	for crate in core noop calls; do cargo fmt --check --manifest-path bench/$$crate/Cargo.toml; done
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path bench/core/Cargo.toml --target-dir target --all-targets -- -D warnings
+	for crate in noop calls; do cargo clippy --locked --manifest-path bench/$$crate/Cargo.toml --target-dir target --target wasm32-wasip1 -- -D warnings; done
 	cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --manifest-path tests/host-crypto/Cargo.toml --target-dir target --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --lib --target wasm32-unknown-unknown -- -D warnings
@@ -113,8 +115,8 @@ lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, l
 clean: ## Remove what was built; what was installed stays in .tools and node_modules
 	rm -rf target dist
 
-$(NOOP): bench/noop/Cargo.toml bench/noop/Cargo.lock bench/noop/src/lib.rs .tools/targets
-	cargo build --locked --release --manifest-path bench/noop/Cargo.toml --target wasm32-wasip1 --target-dir target
+target/wasm32-wasip1/release/stepgate_bench_%.wasm: bench/%/Cargo.toml bench/%/Cargo.lock bench/%/src/lib.rs .cargo/config.toml .tools/targets
+	cargo build --locked --release --manifest-path bench/$*/Cargo.toml --target wasm32-wasip1 --target-dir target
 
 .tools/targets:
 	rustup target add wasm32-wasip1 wasm32-unknown-unknown

@@ -13,7 +13,7 @@ const REDIRECT_URI = "https://app.example.com/callback";
 export const PROTECTED = "/salary/2026/11";
 export const OPEN = "/news/2026/11";
 
-const NOOP = fileURLToPath(new URL("../target/wasm32-wasip1/release/stepgate_bench_noop.wasm", import.meta.url));
+const [NOOP, CALLS] = ["noop", "calls"].map((name) => fileURLToPath(new URL(`../target/wasm32-wasip1/release/stepgate_bench_${name}.wasm`, import.meta.url)));
 
 // Answers by what the request brings; `open` is a path without protection and without a token.
 const PASSES = { open: 200, none: 200, password: 200, mfa: 200, expired: 200, forged: 200 };
@@ -24,6 +24,7 @@ const REDIRECTS = { open: 200, none: 302, password: 302, mfa: 200, expired: 302,
 export const LISTENERS = {
   none: { filters: [], checks: PASSES },
   noop: { filters: [noop()], checks: PASSES },
+  calls: { filters: [wasm("calls", CALLS, "")], checks: PASSES },
   jwt: { filters: [jwtAuthn(), rbac()], checks: REFUSES },
   jwt_cache: { filters: [jwtAuthn({ cache: true }), rbac()], checks: REFUSES },
   jwt_lua: { filters: [jwtAuthn({ cache: true, optional: true }), lua()], checks: REDIRECTS },
@@ -48,6 +49,7 @@ export const LISTENERS = {
 export const SITUATIONS = [
   { id: "none", title: "no filter", listener: "none", path: PROTECTED, token: "mfa", status: 200 },
   { id: "noop", title: "Wasm filter that does nothing", listener: "noop", path: PROTECTED, token: "mfa", status: 200 },
+  { id: "calls", title: "Wasm filter that makes the gate's host calls, and no more", listener: "calls", path: PROTECTED, token: "mfa", status: 200 },
   { id: "gate_open", title: "gate: unprotected path", listener: "gate", path: OPEN, token: "mfa", status: 200 },
   { id: "gate_seen", title: "gate: token seen before", listener: "gate", path: PROTECTED, token: "mfa", status: 200 },
   { id: "jwt_seen", title: "jwt_authn with cache + RBAC: token seen before", listener: "jwt_cache", path: PROTECTED, token: "mfa", status: 200 },

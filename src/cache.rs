@@ -48,8 +48,8 @@ impl Entry {
     fn is_of(&self, text: &str) -> bool {
         let (mine, my_rest) = self.text.as_bytes().as_chunks::<8>();
         let (theirs, their_rest) = text.as_bytes().as_chunks::<8>();
-        let mut pairs = mine.iter().zip(theirs).map(|(a, b)| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b));
-        mine.len() == theirs.len() && my_rest == their_rest && pairs.all(|difference| difference == 0)
+        let pairs = mine.iter().zip(theirs).map(|(a, b)| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b));
+        mine.len() == theirs.len() && my_rest == their_rest && pairs.fold(0, |differences, one| differences | one) == 0
     }
 
     fn is_good(&self, keys: Option<&KeySet>, now: Timestamp) -> bool {
