@@ -256,7 +256,8 @@ impl KeySet {
     /// Whether this very key is in the set.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
-        self.keys.iter().any(|own| own.spki == key.spki && own.kid == key.kid && own.algorithm == key.algorithm)
+        let is_same = |own: &Key| own.spki == key.spki && own.kid == key.kid && own.algorithm == key.algorithm;
+        self.keys.iter().any(|own| std::ptr::eq(&**own, key) || is_same(own))
     }
 
     /// How many keys can be used.
