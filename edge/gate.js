@@ -39,6 +39,7 @@ export class Gate {
   #fetch;
   #onDecision;
   #onFetch;
+  #now;
   #keys = new KeyRing();
   /** The fetches under way, by number: promises that are never rejected. */
   #flights = new Map();
@@ -48,8 +49,9 @@ export class Gate {
   #passed;
   #looked = 0;
 
-  constructor(core, { fetch, onDecision, onFetch }) {
+  constructor(core, { fetch, now, onDecision, onFetch }) {
     this.#core = core;
+    this.#now = now;
     this.#fetch = fetch;
     this.#onDecision = onDecision;
     this.#onFetch = onFetch;
@@ -68,7 +70,7 @@ export class Gate {
    */
   decide(request, context) {
     try {
-      const now = Date.now();
+      const now = this.#now();
       if (now - this.#looked >= LOOK_EVERY || now < this.#looked) {
         this.#looked = now;
         this.#lookForDue(context);
@@ -118,7 +120,7 @@ export class Gate {
       while (!isDecision(step)) {
         ({ id } = step);
         const go = await gone.orElse(this.#wait(step, request, context));
-        const message = go(this.#core, id, Date.now());
+        const message = go(this.#core, id, this.#now());
         id = undefined;
         step = JSON.parse(message);
       }
@@ -168,7 +170,7 @@ export class Gate {
   }
 
   #lookForDue(context) {
-    const due = this.#core.due(Date.now());
+    const due = this.#core.due(this.#now());
     if (due !== undefined) for (const step of JSON.parse(due)) this.#lead(step, context);
   }
 
@@ -177,7 +179,7 @@ export class Gate {
     const landing = call(this.#fetch, what)
       .then(({ status, body, failure }) => {
         const core = this.#core;
-        const now = Date.now();
+        const now = this.#now();
         const landed = failure ? core?.crash(flight, now, failure) : core?.land(flight, now, status, body);
         if (landed !== undefined) tell(this.#onFetch, JSON.parse(landed));
         // Keys after metadata.
@@ -210,7 +212,7 @@ let initialized = false;
  * @param {import("./index.d.ts").Options} options
  * @param {boolean} asUtf8  whether the runtime takes header fields for UTF-8, and not for bytes
  */
-export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, onDecision, onFetch = warn }, asUtf8 = false) {
+export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, now = Date.now, onDecision, onFetch = warn }, asUtf8 = false) {
   if (!initialized) initSync({ module });
   initialized = true;
   const lookup = (name) => (typeof env[name] === "string" ? env[name] : undefined);
@@ -223,7 +225,7 @@ export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, o
     throw new ConfigurationError(JSON.parse(problems));
   }
   // Called as a method of this gate it would be refused in some runtimes.
-  return new Gate(core, { fetch: (url, init) => fetch(url, init), onDecision, onFetch });
+  return new Gate(core, { fetch: (url, init) => fetch(url, init), now, onDecision, onFetch });
 }
 
 function isDecision({ step }) {
