@@ -49,7 +49,7 @@ export class Gate {
   #passed;
   #looked = 0;
 
-  constructor(core, { fetch, now, onDecision, onFetch }) {
+  constructor(core, asUtf8, { fetch, now, onDecision, onFetch }) {
     this.#core = core;
     this.#now = now;
     this.#fetch = fetch;
@@ -57,6 +57,8 @@ export class Gate {
     this.#onFetch = onFetch;
     /** The name of the header field that may carry a token, beside the cookie. */
     this.header = core.header;
+    /** Whether the runtime takes header fields for UTF-8, and not for bytes. */
+    this.asUtf8 = asUtf8;
   }
 
   /** How many requests are on hold. */
@@ -225,7 +227,7 @@ export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, n
     throw new ConfigurationError(JSON.parse(problems));
   }
   // Called as a method of this gate it would be refused in some runtimes.
-  return new Gate(core, { fetch: (url, init) => fetch(url, init), now, onDecision, onFetch });
+  return new Gate(core, asUtf8, { fetch: (url, init) => fetch(url, init), now, onDecision, onFetch });
 }
 
 function isDecision({ step }) {

@@ -132,12 +132,6 @@ class NodeRequest {
       else if (name === "cookie") this.cookies += this.cookies === "" ? value : `; ${value}`;
       if (name === header) this.values = this.values === undefined ? value : `${this.values}\0${value}`;
     }
-    // A target that names a host (RFC 9112 section 3.2.2): it could be for any, and the app gets what was judged.
-    const host = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i.exec(message.url);
-    if (host) {
-      this.authority = "";
-      message.url = message.url.slice(host[0].length).replace(/^(?!\/)/, "/");
-    }
     this.path = message.url;
   }
 
@@ -162,12 +156,18 @@ function edit(message, { removed, added }) {
   const trailers = { rawTrailers: [], trailers: {}, trailersDistinct: {} };
   for (const [name, value] of Object.entries(trailers)) Object.defineProperty(message, name, { value, writable: false });
   if (removed.length === 0 && added.length === 0) return;
+  const { headers, headersDistinct } = message;
   const out = new Set(removed.map((name) => name.toLowerCase()));
   const kept = pairs(message.rawHeaders).filter(([name]) => !out.has(name.toLowerCase()));
+  for (const name of out) {
+    delete headers[name];
+    delete headersDistinct[name];
+  }
+  for (const [name, value] of added) {
+    headers[name] = Object.hasOwn(headers, name) ? `${headers[name]}, ${value}` : value;
+    headersDistinct[name] = [...headersDistinct[name] ?? [], value];
+  }
   message.rawHeaders = [...kept, ...added].flat();
-  // Node makes these from the raw ones when somebody asks.
-  message.headers = undefined;
-  message.headersDistinct = undefined;
 }
 
 /** Adds fields to whatever the app answers. */

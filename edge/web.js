@@ -9,8 +9,9 @@ const WITHOUT_BODY = [101, 204, 205, 304];
 export class WebRequest {
   #fields;
 
-  constructor(request, header) {
+  constructor(request, gate) {
     const { url, method, headers } = request;
+    const { header } = gate;
     this.request = request;
     this.method = method;
     this.#fields = headers;
@@ -18,16 +19,12 @@ export class WebRequest {
     this.cookies = headers.get("cookie") ?? "";
     const host = headers.get("host") ?? "";
     const start = url.indexOf("://") + 3;
-    const end = start + host.length;
-    // The target as it was sent: a URL parser would read it in its own way.
-    if (host !== "" && url.startsWith(host, start) && (end === url.length || "/?#*".includes(url[end]))) {
-      this.authority = host;
-      this.path = url.slice(end);
-    } else {
-      // A target that names another host than the field does, or none: it could be for any.
-      this.authority = "";
-      this.path = url.slice(start + url.slice(start).search(/[/?#*]|$/));
-    }
+    const end = host === "" ? start + url.slice(start).search(/[/?#]|$/) : start + host.length;
+    const isOwn = url.startsWith(host, start) && (end === url.length || "/?#*".includes(url[end]));
+    this.authority = host;
+    // The target as it was sent: a URL parser would read it in its own way. One that names another host than the field does
+    // (RFC 9112 section 3.2.2) is the core's to read.
+    this.path = asSent(isOwn ? url.slice(end) : url, gate);
   }
 
   get signal() {
@@ -51,7 +48,7 @@ export class WebRequest {
  * @param {import("./gate.js").Gate} gate
  */
 export async function handle(gate, request, forward, context) {
-  const asked = new WebRequest(request, gate.header);
+  const asked = new WebRequest(request, gate);
   const pending = gate.decide(asked, context);
   const decision = pending instanceof Promise ? await pending : pending;
   if (decision.step !== "forward") return answer(request, decision);
@@ -81,4 +78,10 @@ function completed(response, fields) {
   const whole = new Response(WITHOUT_BODY.includes(status) ? null : response.body, webSocket ? { status, webSocket, headers: response.headers } : response);
   for (const [name, value] of fields) whole.headers.append(name, value);
   return whole;
+}
+
+/** A target's bytes. Runtimes take those of a target for UTF-8, also where they take those of fields one by one. */
+function asSent(target, { asUtf8 }) {
+  if (asUtf8 || /^[\0-\x7f]*$/.test(target)) return target;
+  return Array.from(new TextEncoder().encode(target), (byte) => String.fromCharCode(byte)).join("");
 }

@@ -67,6 +67,12 @@ impl<'a> Head<'a> {
         Request { method, authority, path, fields }
     }
 
+    /// Whether its client is one of gRPC, which gRPC-Web is not: to that, a plain answer is one.
+    pub fn is_grpc(&self) -> bool {
+        let content_type = self.request().first("content-type").unwrap_or_default();
+        content_type == "application/grpc" || content_type.starts_with("application/grpc+")
+    }
+
     /// About how many bytes it has.
     pub fn size(&self) -> usize {
         let all = self.fields.all.get().and_then(Option::as_ref);

@@ -101,8 +101,8 @@ struct Problem<'a> {
     problem: &'a str,
 }
 
-/// A decision. `as_utf8`: the runtime encodes header fields as UTF-8, otherwise character by character.
-pub fn decided(decision: &Decision, as_utf8: bool) -> String {
+/// A decision. `to_grpc`: an answer goes to a client of gRPC. `as_utf8`: the runtime encodes header fields as UTF-8, otherwise character by character.
+pub fn decided(decision: &Decision, to_grpc: bool, as_utf8: bool) -> String {
     let (kind, reason, rules) = (decision.kind.name(), decision.reason.code(), decision.rules.as_slice());
     let Some(response) = &decision.response else {
         let edits = &decision.request;
@@ -119,7 +119,7 @@ pub fn decided(decision: &Decision, as_utf8: bool) -> String {
         response.headers.iter().map(|(name, value)| (*name, value.as_str().into())).collect();
     let (mut status, mut body) = (response.status, response.body.as_ref());
     // A client of gRPC looks for its status in the fields of a 200 without content ("Trailers-Only").
-    if let Some(code) = response.grpc_status {
+    if let Some(code) = response.grpc_status.filter(|_| to_grpc) {
         fields.retain(|(name, _)| !matches!(*name, "content-type" | "content-length"));
         fields.push(("content-type", "application/grpc".into()));
         fields.push(("grpc-status", code.to_string().into()));

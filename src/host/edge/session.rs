@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::head::{Head, Lengths};
 use super::message;
-use super::waiting::{Waiting, WaitingRoom};
+use super::waiting::{Kept, Waiting, WaitingRoom};
 use crate::answer::Decision;
 use crate::config::Config;
 use crate::env::Env;
@@ -72,11 +72,11 @@ impl Session {
         match step {
             Step::Done(decision) if decision.response.is_none() && self.passed.as_ref() == Some(&decision) => None,
             Step::Done(decision) if decision.response.is_none() => {
-                let decided = message::decided(&decision, self.as_utf8);
+                let decided = message::decided(&decision, false, self.as_utf8);
                 self.passed = Some(decision);
                 Some(decided)
             }
-            step => Some(self.drive(step, head.size(), env)),
+            step => Some(self.drive(step, Kept { bytes: head.size(), is_grpc: head.is_grpc() }, env)),
         }
     }
 
@@ -87,14 +87,14 @@ impl Session {
         let late = |flight: &Flight| Outcome::Fetched(Reply::failed(&flight.fetch, env.now, FetchFailure::Timeout));
         let outcome = waiting.outcome.or_else(|| under_way().map(late)).unwrap_or(Outcome::Unsupported);
         let step = self.gate.resume(waiting.pending, outcome, env);
-        Some(self.drive(step, waiting.head_bytes, env))
+        Some(self.drive(step, waiting.head, env))
     }
 
     /// Goes on with a request that waited for something else.
     pub fn resume(&mut self, id: u32, outcome: Outcome, env: Env<'_>) -> Option<String> {
         let waiting = self.waiting.remove(id)?;
         let step = self.gate.resume(waiting.pending, outcome, env);
-        Some(self.drive(step, waiting.head_bytes, env))
+        Some(self.drive(step, waiting.head, env))
     }
 
     /// What was signed, and behind it the signature.
@@ -134,13 +134,13 @@ impl Session {
     }
 
     /// Takes a request as far as it goes: to a decision, or on hold.
-    fn drive(&mut self, mut step: Step, head_bytes: usize, env: Env<'_>) -> String {
+    fn drive(&mut self, mut step: Step, head: Kept, env: Env<'_>) -> String {
         loop {
             let (pending, outcome) = match step {
-                Step::Done(decision) => return message::decided(&decision, self.as_utf8),
+                Step::Done(decision) => return message::decided(&decision, head.is_grpc, self.as_utf8),
                 // It goes on as if the wait had been in vain, and nobody learns anything from that.
                 Step::Verify(_, pending) | Step::Body(_, pending) | Step::Fetch(_, pending)
-                    if !self.has_place_for(head_bytes, env.now) =>
+                    if !self.has_place_for(head, env.now) =>
                 {
                     (pending, Outcome::Unsupported)
                 }
@@ -148,18 +148,18 @@ impl Session {
                     None => (pending, Outcome::Unsupported),
                     Some(spki) => {
                         let signed = [check.message(), check.signature()].concat();
-                        let id = self.hold(Waiting { signed, ..Waiting::new(pending, head_bytes, env.now) });
+                        let id = self.hold(Waiting { signed, ..Waiting::new(pending, head, env.now) });
                         return message::verify(id, check.algorithm(), spki, check.message().len());
                     }
                 },
                 Step::Body(body, pending) => {
-                    let id = self.hold(Waiting::new(pending, head_bytes, env.now.plus(body.timeout)));
+                    let id = self.hold(Waiting::new(pending, head, env.now.plus(body.timeout)));
                     return message::body(id, body);
                 }
                 Step::Fetch(fetch, pending) => {
                     let wait = fetch.timeout.saturating_add(LEASE_MARGIN);
                     let (flight, leads) = self.want(&fetch, env.now);
-                    let waiting = Waiting::new(pending, head_bytes, env.now.plus(wait));
+                    let waiting = Waiting::new(pending, head, env.now.plus(wait));
                     let id = self.hold(Waiting { flight: Some(flight), ..waiting });
                     return message::awaited(flight, leads.then_some(&fetch), id, wait);
                 }
@@ -168,9 +168,9 @@ impl Session {
         }
     }
 
-    fn has_place_for(&mut self, head_bytes: usize, now: Timestamp) -> bool {
+    fn has_place_for(&mut self, head: Kept, now: Timestamp) -> bool {
         self.waiting.sweep(now);
-        self.waiting.has_place_for(head_bytes)
+        self.waiting.has_place_for(head)
     }
 
     fn hold(&mut self, waiting: Waiting) -> u32 {

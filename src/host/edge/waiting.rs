@@ -15,6 +15,15 @@ pub const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// How much later than it is due a request may come back. Then its place is free: runtimes may end a request without a word.
 pub const MAX_OVERDUE: Duration = Duration::from_secs(10);
 
+/// What is kept of a request's head.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    /// About how many bytes it has.
+    pub bytes: usize,
+    /// Whether its client is one of gRPC.
+    pub is_grpc: bool,
+}
+
 /// A request on hold.
 pub struct Waiting {
     pub pending: Pending,
@@ -24,14 +33,14 @@ pub struct Waiting {
     pub flight: Option<u32>,
     /// What was signed, and behind it the signature.
     pub signed: Vec<u8>,
-    pub head_bytes: usize,
+    pub head: Kept,
     /// When it should come back.
     pub due: Timestamp,
 }
 
 impl Waiting {
-    pub const fn new(pending: Pending, head_bytes: usize, due: Timestamp) -> Self {
-        Self { pending, outcome: None, flight: None, signed: Vec::new(), head_bytes, due }
+    pub const fn new(pending: Pending, head: Kept, due: Timestamp) -> Self {
+        Self { pending, outcome: None, flight: None, signed: Vec::new(), head, due }
     }
 }
 
@@ -43,8 +52,8 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    pub fn has_place_for(&self, head_bytes: usize) -> bool {
-        self.requests.len() < MAX_WAITING && self.head_bytes.saturating_add(head_bytes) <= MAX_WAITING_BYTES
+    pub fn has_place_for(&self, head: Kept) -> bool {
+        self.requests.len() < MAX_WAITING && self.head_bytes.saturating_add(head.bytes) <= MAX_WAITING_BYTES
     }
 
     /// Takes a request in, and gives its number.
@@ -52,14 +61,14 @@ impl WaitingRoom {
         // Numbers come round again after four thousand million requests that waited.
         self.last = self.last.wrapping_add(1);
         self.remove(self.last);
-        self.head_bytes += waiting.head_bytes;
+        self.head_bytes += waiting.head.bytes;
         self.requests.insert(self.last, waiting);
         self.last
     }
 
     pub fn remove(&mut self, id: u32) -> Option<Waiting> {
         let waiting = self.requests.remove(&id)?;
-        self.head_bytes = self.head_bytes.saturating_sub(waiting.head_bytes);
+        self.head_bytes = self.head_bytes.saturating_sub(waiting.head.bytes);
         Some(waiting)
     }
 
