@@ -35,9 +35,11 @@ const BINARIES = {
  * @param {Record<string, string | object>} options.modules  by name: the path of a file, or text, or an object for JSON;
  *   the first one is the worker
  * @param {Record<string, string>} [options.bindings]        texts
+ * @param {Record<string, number>} [options.services]        by binding: a port on loopback
+ * @param {number} [options.port]                            to listen at; by default one that the kernel picks
  * @param {string[]} [options.flags]                         compatibility flags
  */
-export async function startWorkerd({ modules, bindings = {}, flags = [] }) {
+export async function startWorkerd({ modules, bindings = {}, services = {}, flags = [], port = 0 }) {
   const directory = mkdtempSync(path.join(tmpdir(), "stepgate-workerd-"));
   const listed = Object.entries(modules).map(([name, content]) => {
     if (typeof content === "object") {
@@ -49,21 +51,28 @@ export async function startWorkerd({ modules, bindings = {}, flags = [] }) {
   });
   for (const file of readdirSync(PACKAGE).filter((file) => /\.(js|wasm)$/.test(file))) {
     writeFileSync(path.join(directory, `stepgate_${file}`), readFileSync(path.join(PACKAGE, file)));
-    listed.push(`(name = "stepgate/${file}", ${file.endsWith(".wasm") ? "wasm" : "esModule"} = embed "stepgate_${file}")`);
+    const exported = { "worker.js": "stepgate/worker" }[file] ?? `stepgate/${file}`;
+    listed.push(`(name = "${exported}", ${file.endsWith(".wasm") ? "wasm" : "esModule"} = embed "stepgate_${file}")`);
   }
-  const texts = Object.entries(bindings).map(([name, text]) => `(name = ${quoted(name)}, text = ${quoted(text)})`);
+  const bound = [
+    ...Object.entries(bindings).map(([name, text]) => `(name = ${quoted(name)}, text = ${quoted(text)})`),
+    ...Object.keys(services).map((name) => `(name = ${quoted(name)}, service = ${quoted(name)})`),
+  ];
+  const external = Object.entries(services).map(([name, port]) =>
+    `(name = ${quoted(name)}, external = (address = "127.0.0.1:${port}", http = ()))`);
   writeFileSync(path.join(directory, "config.capnp"), `
 using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
     (name = "main", worker = .main),
     (name = "internet", network = (allow = ["local"])),
+    ${external.join(",\n    ")}
   ],
-  sockets = [(name = "main", address = "127.0.0.1:0", http = (), service = "main")],
+  sockets = [(name = "main", address = "127.0.0.1:${port}", http = (), service = "main")],
 );
 const main :Workerd.Worker = (
   modules = [${listed.join(",\n    ")}],
-  bindings = [${texts.join(", ")}],
+  bindings = [${bound.join(", ")}],
   compatibilityDate = "${COMPATIBILITY_DATE}",
   compatibilityFlags = [${flags.map(quoted).join(", ")}],
 );
@@ -71,17 +80,23 @@ const main :Workerd.Worker = (
   const child = spawn(BINARIES.workerd(), ["serve", "--control-fd=3", path.join(directory, "config.capnp")], {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
   });
-  return started(child, child.stdio[3], /"socket":"main","port":(\d+)/, () => rmSync(directory, { recursive: true }));
+  return started(child, [child.stdio[3]], /"socket":"main","port":(\d+)/, () => rmSync(directory, { recursive: true }));
 }
 
-/** Starts a program in Deno, which prints `port …`. It may read what it needs, and use loopback. */
-export async function startDeno(file, { args = [], env = {} } = {}) {
-  const permissions = ["--allow-net=127.0.0.1,localhost", "--allow-read", "--allow-env"];
-  const child = spawn(BINARIES.deno(), ["run", "--no-config", "--no-lock", "--quiet", ...permissions, file, ...args], {
-    env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", HOME: process.env.HOME, ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+/** Starts a program in Deno, which prints the port that it listens at. It may read what it needs, and use loopback. */
+export async function startDeno(file, { args = [], importMap, ...options } = {}) {
+  const permissions = ["--allow-net=127.0.0.1,localhost,0.0.0.0", "--allow-read", "--allow-env"];
+  const map = importMap === undefined ? [] : [`--import-map=${importMap}`];
+  const all = ["run", "--no-config", "--no-lock", ...map, ...permissions, file, ...args];
+  return startProcess(BINARIES.deno(), all, { ...options, pattern: /^(?:port |Listening on .*:)(\d+)/ });
+}
+
+/** Starts a program that prints the port that it listens at. */
+export async function startProcess(binary, args, { env = {}, cwd, pattern, cleanUp }) {
+  const child = spawn(binary, args, {
+    cwd, env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", HOME: process.env.HOME, ...env }, stdio: ["ignore", "pipe", "pipe"],
   });
-  return started(child, child.stdout, /^port (\d+)/);
+  return started(child, [child.stdout, child.stderr], pattern, cleanUp);
 }
 
 /** Runs Deno and gives what it prints; it fails when Deno does. */
@@ -94,7 +109,7 @@ export async function runDeno(args) {
   return told;
 }
 
-async function started(child, stream, pattern, cleanUp = () => {}) {
+async function started(child, streams, pattern, cleanUp = () => {}) {
   const runtime = {
     pid: child.pid,
     log: "",
@@ -112,15 +127,21 @@ async function started(child, stream, pattern, cleanUp = () => {}) {
     output.setEncoding("utf8").on("data", (text) => { runtime.log += text; });
   }
   const timer = setTimeout(() => child.kill("SIGKILL"), STARTED_WITHIN);
+  const lines = streams.map((stream) => createInterface({ input: stream }));
   try {
-    for await (const line of createInterface({ input: stream })) {
-      const [, port] = pattern.exec(line) ?? [];
-      if (port === undefined) continue;
-      runtime.port = Number(port);
-      stream.resume();
-      return runtime;
-    }
-    throw new Error(`the runtime did not start:\n${runtime.log}`);
+    runtime.port = await new Promise((resolve, reject) => {
+      for (const reader of lines) {
+        reader.on("line", (line) => {
+          const [, port] = pattern.exec(line) ?? [];
+          if (port !== undefined) resolve(Number(port));
+        });
+      }
+      child.once("close", () => reject(new Error(`the runtime did not start:\n${runtime.log}`)));
+    });
+    return runtime;
+  } catch (error) {
+    cleanUp();
+    throw error;
   } finally {
     clearTimeout(timer);
   }
