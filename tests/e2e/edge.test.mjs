@@ -215,7 +215,7 @@ describe("the package at the edge", () => {
     const port = await freePort();
     const origin = `http://127.0.0.1:${port}`;
     const provider = await startOidc({
-      clients: [{ client_id: CLIENT.id, client_secret: CLIENT.secret, application_type: "native" }],
+      clients: [{ client_id: CLIENT.id, client_secret: CLIENT.secret }],
       redirectUris: [`${origin}/callback`],
     });
     const config = configured(provider, { client: { redirect_uri: `${origin}/callback` }, root: { token: { cookie: "id_token" } } });
@@ -259,11 +259,12 @@ async function startApp() {
     received: (text) => until(() => uploads.join("").includes(text)),
     abandoned: (target) => until(() => gone.has(target)),
     async stop() {
-      server.closeAllConnections();
+      sockets.forEach((socket) => socket.destroy());
       server.close();
       await once(server, "close");
     },
   };
+  const sockets = new Set();
   const pages = {
     "/salary/cookies": (_, response) => response.writeHead(303, {
       location: "/elsewhere", "set-cookie": ["a=1; Path=/", "b=2; Path=/", "c=3; Expires=Wed, 21 Oct 2099 07:28:00 GMT"],
@@ -290,6 +291,7 @@ async function startApp() {
     const page = pages[incoming.url] ?? (() => response.end(`Hello ${incoming.headers["x-user-id"] ?? "stranger"}\n`));
     page(incoming, response);
   });
+  server.on("connection", (socket) => sockets.add(socket.on("close", () => sockets.delete(socket))));
   server.on("upgrade", (incoming, socket) => {
     const accept = createHash("sha1").update(`${incoming.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`);
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ${accept.digest("base64")}\r\n\r\n`);

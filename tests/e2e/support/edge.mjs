@@ -116,7 +116,7 @@ async function started(child, streams, pattern, cleanUp = () => {}) {
     port: undefined,
     async stop() {
       if (child.exitCode === null && child.signalCode === null) {
-        child.kill("SIGTERM");
+        child.kill("SIGKILL"); // on SIGTERM, workerd waits for what is under way
         await once(child, "close");
       }
       cleanUp();
