@@ -84,8 +84,13 @@ mutants: .tools/bin/cargo-mutants ## Break the code that decides in every way, a
 NOOP := target/wasm32-wasip1/release/stepgate_bench_noop.wasm
 
 .PHONY: bench
-bench: dist/stepgate.wasm $(NOOP) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
+bench: dist/stepgate.wasm dist/edge/package.json $(NOOP) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
 	node bench/run.mjs
+	node bench/edge.mjs
+
+.PHONY: bench-edge
+bench-edge: dist/edge/package.json node_modules/.package-lock.json .tools/load .tools/nginx ## Measure the package in workerd alone, results in dist/bench (three minutes)
+	node bench/edge.mjs
 
 .PHONY: soak
 soak: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Flood real Envoy with SOAK_REQUESTS (200,000) while everything around it fails

@@ -48,6 +48,8 @@ export class Gate {
   /** How the request before was let through. */
   #passed;
   #looked = 0;
+  /** Where the core reads a request's head. */
+  #page = new Uint8Array();
 
   constructor(core, asUtf8, { fetch, now, onDecision, onFetch }) {
     this.#core = core;
@@ -80,7 +82,8 @@ export class Gate {
       const { method, authority, path, values, cookies } = request;
       const head = `${method}${authority}${path}${values ?? ""}${cookies}`;
       const length = values === undefined ? -1 : values.length;
-      const message = this.#core.begin(now, head, method.length, authority.length, path.length, length, request);
+      const bytes = this.#write(head);
+      const message = this.#core.begin(now, bytes, method.length, authority.length, path.length, length, request);
       if (message === undefined) return this.#told(this.#passed, request);
       const step = JSON.parse(message);
       if (step.step === "forward") this.#passed = step;
@@ -88,6 +91,11 @@ export class Gate {
     } catch (error) {
       return this.#failed(error, request);
     }
+  }
+
+  /** The memory of all gates of this isolate together, in bytes. */
+  get memory() {
+    return memory.buffer.byteLength;
   }
 
   /** Handles a request of the Fetch API. `forward` is called only for what is let through. */
@@ -107,31 +115,32 @@ export class Gate {
     this.#core = undefined;
   }
 
-  async #goOn(step, request, context) {
+  #goOn(step, request, context) {
     const decision = this.#follow(step, request, context);
-    // Some runtimes stop a request whose client is gone, without a word: not before it has left.
-    context?.waitUntil?.(decision.then(ignore, ignore));
+    // Some runtimes stop a request whose client is gone, without a word: not before it has left. WebCrypto takes no time.
+    if (step.step !== "verify") context?.waitUntil?.(decision.then(ignore, ignore));
     return decision;
   }
 
   async #follow(step, request, context) {
-    const { signal } = request;
-    const gone = new Gone(signal);
+    let gone;
     let id;
     try {
       while (!isDecision(step)) {
         ({ id } = step);
-        const go = await gone.orElse(this.#wait(step, request, context));
+        const wait = this.#wait(step, request, context);
+        if (step.step !== "verify") gone ??= new Gone(request.signal);
+        const go = await (gone ? gone.orElse(wait) : wait);
         const message = go(this.#core, id, this.#now());
         id = undefined;
         step = JSON.parse(message);
       }
       return this.#told(step, request);
     } catch (error) {
-      if (signal?.aborted) throw error;
+      if (gone?.isGone) throw error;
       return this.#failed(error, request);
     } finally {
-      gone.forget();
+      gone?.forget();
       if (id !== undefined) this.#core?.forget(id);
     }
   }
@@ -155,6 +164,16 @@ export class Gate {
       default:
         throw new Error(`no step is called ${step.step}`);
     }
+  }
+
+  /** Writes a text to where the core reads it, and gives its length in bytes. */
+  #write(text) {
+    // As UTF-8, three bytes at most for each of its code units.
+    if (text.length * 3 > this.#page.length || this.#page.buffer !== memory.buffer) {
+      const size = Math.max(4096, text.length * 3);
+      this.#page = new Uint8Array(memory.buffer, this.#core.page(size), size);
+    }
+    return encoder.encodeInto(text, this.#page).written;
   }
 
   async #collect({ maxBytes, wait }, request) {
@@ -205,7 +224,10 @@ export class Gate {
   }
 }
 
-let initialized = false;
+const encoder = new TextEncoder();
+
+/** The core's memory. */
+let memory;
 
 /**
  * Makes a gate from the compiled core.
@@ -215,8 +237,7 @@ let initialized = false;
  * @param {boolean} asUtf8  whether the runtime takes header fields for UTF-8, and not for bytes
  */
 export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, now = Date.now, onDecision, onFetch = warn }, asUtf8 = false) {
-  if (!initialized) initSync({ module });
-  initialized = true;
+  memory ??= initSync({ module }).memory;
   const lookup = (name) => (typeof env[name] === "string" ? env[name] : undefined);
   const document = typeof config === "string" ? config : JSON.stringify(config) ?? "";
   let core;
@@ -249,6 +270,10 @@ class Gone {
       else signal.addEventListener("abort", this.#listener);
     });
     this.#promise.catch(ignore);
+  }
+
+  get isGone() {
+    return this.#signal?.aborted ?? false;
   }
 
   orElse(promise) {

@@ -20,8 +20,12 @@ export class Guard {
   }
 
   /** Handles a request of the Fetch API. */
-  async handle(request, forward, context) {
-    const gate = this.gate ?? await this.ready();
+  handle(request, forward, context) {
+    return this.gate ? this.gate.handle(request, forward, context) : this.#handleThen(request, forward, context);
+  }
+
+  async #handleThen(request, forward, context) {
+    const gate = await this.ready();
     return gate ? gate.handle(request, forward, context) : answer(request, UNAVAILABLE);
   }
 }

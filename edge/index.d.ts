@@ -45,6 +45,8 @@ export interface Gate {
   refresh(context?: Context): Promise<void>;
   /** How many requests are on hold. */
   readonly waiting: number;
+  /** The memory of all gates of this isolate together, in bytes. */
+  readonly memory: number;
   /** Gives all memory back. From then on the gate answers 503. */
   close(): void;
 }

@@ -82,14 +82,19 @@ impl Core {
         self.0.config().token.header.clone()
     }
 
-    /// A new request: `head` is its method, authority, path, the values of the field named [`Self::header`] with U+0000 between
+    /// Where a request's head is to be written, of so many bytes at most.
+    pub fn page(&mut self, size: usize) -> *const u8 {
+        self.0.page(size)
+    }
+
+    /// A new request, whose head of so many bytes stands in the page: its method, authority, path, the values of the field named [`Self::header`] with U+0000 between
     /// (of length -1 where it is not there) and its cookies, one after the other. Without a result, it passes as the one before
     /// it did.
     #[allow(clippy::too_many_arguments, reason = "numbers cross for nothing, an object does not")]
     pub fn begin(
         &mut self,
         now: f64,
-        head: &str,
+        bytes: usize,
         method: u32,
         authority: u32,
         path: u32,
@@ -98,7 +103,7 @@ impl Core {
     ) -> Option<String> {
         let ask = || request.fields().ok();
         let lengths = Lengths { method, authority, path, header: u32::try_from(header).ok() };
-        self.0.begin(head, lengths, &ask, env(now))
+        self.0.begin(bytes, lengths, &ask, env(now))
     }
 
     /// A fetch that was waited for has ended, or the wait has.

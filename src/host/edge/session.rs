@@ -31,6 +31,8 @@ pub struct Session {
     gate: Gate,
     /// Whether the runtime decodes bytes as UTF-8.
     as_utf8: bool,
+    /// Where JavaScript writes a request's head.
+    page: Vec<u8>,
     waiting: WaitingRoom,
     flights: Vec<Flight>,
     last_flight: u32,
@@ -43,6 +45,7 @@ impl Session {
         Self {
             gate: Gate::new(config),
             as_utf8,
+            page: Vec::new(),
             waiting: WaitingRoom::default(),
             flights: Vec::new(),
             last_flight: 0,
@@ -58,15 +61,25 @@ impl Session {
         self.waiting.len()
     }
 
+    /// Where a head is to be written, of so many bytes at most.
+    pub fn page(&mut self, size: usize) -> *const u8 {
+        self.page.resize(size, 0);
+        self.page.as_ptr()
+    }
+
     /// A new request. Without a message it passes as the one before did.
     pub fn begin(
         &mut self,
-        text: &str,
+        bytes: usize,
         lengths: Lengths,
         ask: &dyn Fn() -> Option<String>,
         env: Env<'_>,
     ) -> Option<String> {
         let header = self.gate.config().token.header.clone();
+        let Some(text) = self.page.get(..bytes).and_then(|text| std::str::from_utf8(text).ok()) else {
+            // No message is a permission; this is none.
+            return Some(String::new());
+        };
         let head = Head::new(text, lengths, header.as_deref(), self.as_utf8, ask);
         let step = self.gate.begin(&head.request(), env);
         match step {

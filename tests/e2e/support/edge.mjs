@@ -28,6 +28,9 @@ const BINARIES = {
   deno: () => path.join(path.dirname(require.resolve("@deno/linux-x64-glibc/package.json")), "deno"),
 };
 
+/** workerd's binary. */
+export const WORKERD = BINARIES.workerd();
+
 /**
  * Starts workerd with one worker, `main`, which finds the package under `stepgate/`.
  *
@@ -77,7 +80,7 @@ const main :Workerd.Worker = (
   compatibilityFlags = [${flags.map(quoted).join(", ")}],
 );
 `);
-  const child = spawn(BINARIES.workerd(), ["serve", "--control-fd=3", path.join(directory, "config.capnp")], {
+  const child = spawn(WORKERD, ["serve", "--control-fd=3", path.join(directory, "config.capnp")], {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
   });
   return started(child, [child.stdio[3]], /"socket":"main","port":(\d+)/, () => rmSync(directory, { recursive: true }));
