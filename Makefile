@@ -43,13 +43,29 @@ dist/host-crypto.wasm: $(RUST_SOURCES) $(shell find tests/host-crypto -type f) .
 	@mkdir -p dist
 	cp target/wasm32-wasip1/release/stepgate_host_crypto.wasm $@
 
+EDGE_PROFILE := target/wasm32-unknown-unknown/edge
+EDGE_SOURCES := $(wildcard edge/*)
+
+.PHONY: edge
+edge: dist/edge/package.json ## Build the package for edge runtimes, dist/edge
+
+dist/edge/package.json: $(RUST_SOURCES) $(EDGE_SOURCES) .tools/targets .tools/bin/stepgate-bindgen tools/shrink-edge.mjs LICENSE node_modules/.package-lock.json
+	cargo rustc --locked --profile edge --lib --crate-type cdylib --target wasm32-unknown-unknown
+	rm -rf dist/edge
+	@mkdir -p dist/edge
+	.tools/bin/stepgate-bindgen $(EDGE_PROFILE)/stepgate.wasm $(EDGE_PROFILE)/bindings
+	node tools/shrink-edge.mjs $(EDGE_PROFILE)/bindings/stepgate_core_bg.wasm dist/edge/stepgate_core_bg.wasm
+	cp $(EDGE_PROFILE)/bindings/stepgate_core.js LICENSE dist/edge
+	cp $(EDGE_SOURCES) dist/edge
+	@touch $@
+
 .PHONY: demo
 demo: APP := portal
 demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo until Ctrl-C; APP=own-login: with an app that has a login
 	@node demo/run.mjs $(APP)
 
 .PHONY: test
-test: dist/stepgate.wasm dist/host-crypto.wasm node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium .tools/valgrind $(ORIGINS) ## Set up and run every test
+test: dist/stepgate.wasm dist/host-crypto.wasm dist/edge/package.json node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium .tools/valgrind $(ORIGINS) ## Set up and run every test
 	cargo test --locked
 	$(MAKE) --no-print-directory instructions
 	node --test --test-concurrency=2 tests/e2e/*.test.mjs
@@ -70,8 +86,13 @@ mutants: .tools/bin/cargo-mutants ## Break the code that decides in every way, a
 BENCH_FILTERS := $(patsubst %,target/wasm32-wasip1/release/stepgate_bench_%.wasm,noop calls)
 
 .PHONY: bench
-bench: dist/stepgate.wasm $(BENCH_FILTERS) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
+bench: dist/stepgate.wasm dist/edge/package.json $(BENCH_FILTERS) node_modules/.package-lock.json $(ENVOY_BIN) .tools/load .tools/nginx ## Measure the gate beside its peers, results in dist/bench (ten minutes)
 	node bench/run.mjs
+	node bench/edge.mjs
+
+.PHONY: bench-edge
+bench-edge: dist/edge/package.json node_modules/.package-lock.json .tools/load .tools/nginx ## Measure the package in workerd alone, results in dist/bench (three minutes)
+	node bench/edge.mjs
 
 # The target directory by its variable, since Criterion leaves its results there as well.
 .PHONY: bench-core
@@ -100,6 +121,7 @@ lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, l
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --check --manifest-path tests/host-crypto/Cargo.toml
 	for crate in core noop calls; do cargo fmt --check --manifest-path bench/$$crate/Cargo.toml; done
+	cargo fmt --check --manifest-path tools/bindgen/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path bench/core/Cargo.toml --target-dir target --all-targets -- -D warnings
@@ -107,6 +129,7 @@ lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, l
 	cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --manifest-path tests/host-crypto/Cargo.toml --target-dir target --target wasm32-wasip1 -- -D warnings
 	cargo clippy --locked --lib --target wasm32-unknown-unknown -- -D warnings
+	cargo clippy --locked --manifest-path tools/bindgen/Cargo.toml --target-dir target/bindgen -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 	.tools/bin/cargo-deny --locked check bans licenses sources
 	node tools/check-imports.mjs dist/stepgate.wasm
@@ -121,6 +144,10 @@ target/wasm32-wasip1/release/stepgate_bench_%.wasm: bench/%/Cargo.toml bench/%/C
 .tools/targets:
 	rustup target add wasm32-wasip1 wasm32-unknown-unknown
 	@mkdir -p $(@D) && touch $@
+
+.tools/bin/stepgate-bindgen: $(shell find tools/bindgen -type f)
+	cargo install --quiet --locked --path tools/bindgen --root .tools --target-dir target/bindgen --force
+	@touch $@
 
 .tools/bin/cargo-deny:
 	cargo install --quiet --locked --version $(CARGO_DENY_VERSION) --root .tools cargo-deny

@@ -11,7 +11,8 @@
 //! enum Step { Done(Decision), Fetch(Fetch, Pending), Verify(SignatureCheck, Pending), Body(BodyRequest, Pending) }
 //! ```
 //!
-//! The target triple chooses the host: `wasm32-wasip1` builds the Envoy module.
+//! The target triple chooses the host: `wasm32-wasip1` builds the Envoy module, `wasm32-unknown-unknown` the one for edge
+//! runtimes.
 
 #![deny(
     clippy::disallowed_methods,
@@ -54,7 +55,7 @@ mod policy;
 mod rules;
 mod template;
 
-#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+#[cfg(target_arch = "wasm32")]
 mod host;
 
 pub use answer::{Decision, DecisionKind};

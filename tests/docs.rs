@@ -34,7 +34,7 @@ mod semantics;
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 26] = [
     "yaml stepgate",           // a gate configuration
     "yaml stepgate example",   // the one of the page's examples
     "yaml stepgate-part",      // laid over the smallest one it is one
@@ -48,6 +48,10 @@ const KINDS: [&str; 22] = [
     "yaml envoy-gateway",
     "yaml prometheus",     // and its expressions must match: tests/e2e/docs.test.mjs
     "json",                // must be JSON
+    "json stepgate",       // a gate configuration
+    "js worker",           // is run, as it stands: tests/e2e/edge.test.mjs; so with the next two
+    "js deno",             //
+    "js node",             //
     "json step-up-failed", // the answer to a login that never suffices
     "http request",        // a request, and the answer behind it must be the gate's
     "http",
@@ -124,7 +128,7 @@ fn refusal(config: &Value) -> String {
 /// The gate configuration of a block, if it is one.
 fn gate_configuration(block: &Block) -> Option<Value> {
     match block.info.as_str() {
-        "yaml stepgate" | "yaml stepgate example" => Some(yaml(&block.text, &block.place)),
+        "yaml stepgate" | "yaml stepgate example" | "json stepgate" => Some(yaml(&block.text, &block.place)),
         "yaml stepgate-part" => {
             let part = yaml(&block.text, &block.place);
             Some(merged(smallest(), &part))

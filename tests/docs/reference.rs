@@ -331,10 +331,10 @@ fn key() -> Value {
     json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" })
 }
 
-/// Every `MAX_…`, `MIN_…` and the like of the source, with its value.
+/// Every `MAX_…`, `MIN_…` and the like of the source and of the edge package, with its value.
 fn limits() -> BTreeSet<(String, u64)> {
     let mut limits = BTreeSet::new();
-    let mut directories = vec![root("src")];
+    let mut directories = vec![root("src"), root("edge")];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
@@ -350,6 +350,10 @@ fn limits() -> BTreeSet<(String, u64)> {
 }
 
 fn limit(line: &str) -> Option<(String, u64)> {
+    if let Some(of_javascript) = line.strip_prefix("export const MAX_") {
+        let (name, value) = of_javascript.trim_end_matches(';').split_once(" = ")?;
+        return Some((format!("MAX_{name}"), value.parse().unwrap_or_else(|_| panic!("{line}"))));
+    }
     let constant = line.strip_prefix("pub const ").or_else(|| line.strip_prefix("const "))?;
     let (name, rest) = constant.split_once(": ")?;
     let bound = ["MAX_", "MIN_"].iter().any(|prefix| name.starts_with(prefix));

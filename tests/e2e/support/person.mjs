@@ -17,7 +17,7 @@ export class Person {
     this.turnsTo(envoy, listener);
   }
 
-  /** From now on, the app's host leads there. */
+  /** From now on, the app's host leads there: to a listener of Envoy, or to what a function answers. */
   turnsTo(envoy, listener) {
     Object.assign(this, { envoy, listener });
   }
@@ -35,10 +35,14 @@ export class Person {
     const jar = this.cookies(href);
     const message = { ...options, host, path: pathname + search, headers: [...headers, ...jar.headers()] };
     const { answer, entry } = origin === ORIGIN
-      ? await ask(this.envoy, this.listener, message)
+      ? await this.#ask(message)
       : { answer: await request(Number(port), message) };
     jar.take(answer);
     return Object.assign(answer, { url: href, reason: entry?.reason });
+  }
+
+  async #ask(message) {
+    return typeof this.envoy === "function" ? { answer: await this.envoy(message) } : ask(this.envoy, this.listener, message);
   }
 
   /** All answers from here along the redirects; the last one is the page. `until` stops at an address, unopened. */

@@ -5,6 +5,9 @@ import http from "node:http";
 
 import { eventually } from "./wait.mjs";
 
+/** RFC 6455 section 1.3. */
+const WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
 /** Starts the app on a port that the kernel picks. */
 export async function startUpstream() {
   const upstream = new Upstream();
@@ -78,7 +81,9 @@ class Upstream {
   #upgrade(request, socket) {
     this.#record(request).complete = true;
     socket.on("error", () => {});
-    socket.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    const key = request.headers["sec-websocket-key"];
+    const accept = key === undefined ? "" : `sec-websocket-accept: ${createHash("sha1").update(key + WEBSOCKET).digest("base64")}\r\n`;
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n${accept}\r\n`);
     socket.pipe(socket);
   }
 

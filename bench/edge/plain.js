@@ -1,0 +1,1 @@
+export default { fetch: (request, env) => env.APP.fetch(request) };
