@@ -171,7 +171,8 @@ export class Gate {
     // As UTF-8, three bytes at most for each of its code units.
     if (text.length * 3 > this.#page.length || this.#page.buffer !== memory.buffer) {
       const size = Math.max(4096, text.length * 3);
-      this.#page = new Uint8Array(memory.buffer, this.#core.page(size), size);
+      const at = this.#core.page(size); // which may make the memory grow, and its buffer another
+      this.#page = new Uint8Array(memory.buffer, at, size);
     }
     return encoder.encodeInto(text, this.#page).written;
   }
