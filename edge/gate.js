@@ -171,7 +171,8 @@ export class Gate {
     // As UTF-8, three bytes at most for each of its code units.
     if (text.length * 3 > this.#page.length || this.#page.buffer !== memory.buffer) {
       const size = Math.max(4096, text.length * 3);
-      this.#page = new Uint8Array(memory.buffer, this.#core.page(size), size);
+      const at = this.#core.page(size); // which may make the memory grow, and its buffer another
+      this.#page = new Uint8Array(memory.buffer, at, size);
     }
     return encoder.encodeInto(text, this.#page).written;
   }
@@ -234,9 +235,10 @@ let memory;
  *
  * @param {WebAssembly.Module} module
  * @param {import("./index.d.ts").Options} options
- * @param {boolean} asUtf8  whether the runtime takes header fields for UTF-8, and not for bytes
+ * @param {boolean} [asUtf8]  whether the runtime takes header fields for UTF-8, and not for bytes
+ * @param {object} [once]  what the runtime's `fetch` needs to be told so that it makes a POST once
  */
-export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, now = Date.now, onDecision, onFetch = warn }, asUtf8 = false) {
+export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, now = Date.now, onDecision, onFetch = warn }, asUtf8 = false, once = {}) {
   memory ??= initSync({ module }).memory;
   const lookup = (name) => (typeof env[name] === "string" ? env[name] : undefined);
   const document = typeof config === "string" ? config : JSON.stringify(config) ?? "";
@@ -248,7 +250,8 @@ export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, n
     throw new ConfigurationError(JSON.parse(problems));
   }
   // Called as a method of this gate it would be refused in some runtimes.
-  return new Gate(core, asUtf8, { fetch: (url, init) => fetch(url, init), now, onDecision, onFetch });
+  const reach = (url, init) => fetch(url, init.method === "POST" ? { ...init, ...once } : init);
+  return new Gate(core, asUtf8, { fetch: reach, now, onDecision, onFetch });
 }
 
 function isDecision({ step }) {

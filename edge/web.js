@@ -17,13 +17,14 @@ export class WebRequest {
     this.#fields = headers;
     this.values = header === undefined ? undefined : headers.get(header) ?? undefined;
     this.cookies = headers.get("cookie") ?? "";
+    const host = headers.get("host") ?? "";
     const start = url.indexOf("://") + 3;
-    const end = endOfHost(url, start);
-    const host = url.slice(start, end);
+    const end = host === "" ? start + url.slice(start).search(/[/?#]|$/) : start + host.length;
+    const isOwn = url.startsWith(host, start) && (end === url.length || "/?#*".includes(url[end]));
+    this.authority = host;
     // The target as it was sent: a URL parser would read it in its own way. One that names another host than the field does
-    // (RFC 9112 section 3.2.2) is the core's to read. workerd makes the URL from the field.
-    this.authority = gate.asUtf8 ? host : headers.get("host") ?? "";
-    this.path = asSent(this.authority === host || this.authority === "" ? url.slice(end) : url, gate);
+    // (RFC 9112 section 3.2.2) is the core's to read.
+    this.path = asSent(isOwn ? url.slice(end) : url, gate);
   }
 
   get signal() {
@@ -77,13 +78,6 @@ function completed(response, fields) {
   const whole = new Response(WITHOUT_BODY.includes(status) ? null : response.body, webSocket ? { status, webSocket, headers: response.headers } : response);
   for (const [name, value] of fields) whole.headers.append(name, value);
   return whole;
-}
-
-function endOfHost(url, start) {
-  for (let at = start; at < url.length; at += 1) {
-    if ("/?#*".includes(url[at])) return at;
-  }
-  return url.length;
 }
 
 /** A target's bytes. Runtimes take those of a target for UTF-8, also where they take those of fields one by one. */

@@ -4,15 +4,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 
 import binaryen from 'binaryen';
 
-const [source, target, levels = '22'] = process.argv.slice(2);
+const [source, target] = process.argv.slice(2);
 if (!target) {
   console.error('usage: node tools/shrink-edge.mjs MODULE.wasm SMALLER.wasm');
   process.exit(2);
 }
 const module = binaryen.readBinary(readFileSync(source));
 binaryen.setDebugInfo(false);
-binaryen.setOptimizeLevel(Number(levels[0]));
-binaryen.setShrinkLevel(Number(levels[1]));
+binaryen.setOptimizeLevel(2);
+binaryen.setShrinkLevel(2);
 module.optimize();
 if (!module.validate()) throw new Error(`${target} would be no valid module`);
 writeFileSync(target, module.emitBinary());

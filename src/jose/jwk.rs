@@ -125,7 +125,7 @@ impl Key {
             return Err(faulty("it is a private key"));
         }
         let jwk = JsonWebKey::deserialize(jwk).map_err(|_| faulty("a member is missing or malformed"))?;
-        let (material, spki) = match key_type {
+        let (material, spki): Encoded = match key_type {
             Some("RSA") => rsa_key(&jwk)?,
             Some("EC") => {
                 let key = p256::ecdsa::VerifyingKey::try_from(&jwk).map_err(|_| faulty("not a point of P-256"))?;
@@ -164,7 +164,10 @@ fn may_verify(members: &Map<String, Value>) -> Result<bool, KeyProblem> {
     }
 }
 
-fn rsa_key(jwk: &JsonWebKey<'_>) -> Result<(Material, Option<Box<[u8]>>), KeyProblem> {
+/// A key, and its DER encoding if it has one.
+type Encoded = (Material, Option<Box<[u8]>>);
+
+fn rsa_key(jwk: &JsonWebKey<'_>) -> Result<Encoded, KeyProblem> {
     let JsonWebKey::Rsa { modulus, public_exponent, .. } = jwk else { return Err(faulty("not an RSA key")) };
     let modulus = BoxedUint::from_be_slice_vartime(modulus);
     let bits = modulus.bit_width_vartime() as usize;
