@@ -146,7 +146,7 @@ target/wasm32-wasip1/release/stepgate_bench_%.wasm: bench/%/Cargo.toml bench/%/C
 	@mkdir -p $(@D) && touch $@
 
 .tools/bin/stepgate-bindgen: $(shell find tools/bindgen -type f)
-	cargo install --quiet --locked --path tools/bindgen --root .tools --target-dir target/bindgen --force
+	cargo install --quiet --debug --locked --path tools/bindgen --root .tools --target-dir target/bindgen --force
 	@touch $@
 
 .tools/bin/cargo-deny:

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -63,30 +63,40 @@ impl Demand {
 }
 
 /// The names of rules, for logs and metrics, in the document's order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "Vec<Arc<str>>", into = "Vec<Arc<str>>")]
 pub struct RuleNames {
     names: Vec<Arc<str>>,
-    fingerprint: Arc<str>,
+    /// Made when it is first asked for: most requests need none.
+    fingerprint: OnceLock<Box<str>>,
 }
+
+impl PartialEq for RuleNames {
+    fn eq(&self, other: &Self) -> bool {
+        self.names == other.names
+    }
+}
+
+impl Eq for RuleNames {}
 
 impl RuleNames {
     /// A short name for this set of rules, to count attempts by.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+        self.fingerprint.get_or_init(|| {
+            let mut hash = Sha256::new();
+            for name in &self.names {
+                hash.update((name.len() as u64).to_be_bytes());
+                hash.update(name.as_bytes());
+            }
+            base64url_encode(hash.finalize().get(..9).unwrap_or_default()).into()
+        })
     }
 }
 
 impl From<Vec<Arc<str>>> for RuleNames {
     fn from(names: Vec<Arc<str>>) -> Self {
-        let mut hash = Sha256::new();
-        for name in &names {
-            hash.update((name.len() as u64).to_be_bytes());
-            hash.update(name.as_bytes());
-        }
-        let fingerprint = base64url_encode(hash.finalize().get(..9).unwrap_or_default()).into();
-        Self { names, fingerprint }
+        Self { names, fingerprint: OnceLock::new() }
     }
 }
 

@@ -169,21 +169,27 @@ type Encoded = (Material, Option<Box<[u8]>>);
 
 fn rsa_key(jwk: &JsonWebKey<'_>) -> Result<Encoded, KeyProblem> {
     let JsonWebKey::Rsa { modulus, public_exponent, .. } = jwk else { return Err(faulty("not an RSA key")) };
-    let modulus = BoxedUint::from_be_slice_vartime(modulus);
+    let modulus = number(modulus);
     let bits = modulus.bit_width_vartime() as usize;
     if bits < MIN_RSA_BITS {
         return Err(faulty(format!("an RSA key of {bits} bits, at least {MIN_RSA_BITS} are needed")));
     }
-    let exponent = BoxedUint::from_be_slice_vartime(public_exponent);
+    let exponent = number(public_exponent);
     let odd = public_exponent.last().is_some_and(|byte| byte & 1 == 1);
     if !odd || exponent < BoxedUint::from(MIN_RSA_EXPONENT) {
         return Err(faulty(format!("an RSA exponent that is even or below {MIN_RSA_EXPONENT}")));
     }
     let key = PublicKey::new_with_size_limits(modulus, exponent, MIN_RSA_BITS..=MAX_RSA_BITS).map_err(|_| {
-        faulty(format!("not an RSA key of at most {MAX_RSA_BITS} bits with an odd modulus and exponent"))
+        faulty(format!("not an RSA key of at most {MAX_RSA_BITS} bits with an odd modulus and a small odd exponent"))
     })?;
     let spki = key.to_public_key_der().ok().map(|der| der.as_bytes().into());
     Ok((Material::Rsa(key), spki))
+}
+
+/// A number without the zeros before it, which would make all arithmetic with it as long as they are.
+fn number(bytes: &[u8]) -> BoxedUint {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    BoxedUint::from_be_slice_vartime(bytes.get(zeros..).unwrap_or_default())
 }
 
 /// The usable keys of a JSON Web Key Set (RFC 7517 section 5).
@@ -273,5 +279,43 @@ impl KeySet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::base64url_encode;
+    use rsa::traits::PublicKeyParts as _;
+    use serde_json::json;
+
+    /// An RSA key with an odd modulus of so many bits, and so many zeros before it.
+    fn rsa_of(bits: usize, zeros: usize) -> Result<Key, KeyProblem> {
+        let mut modulus = vec![0; bits.div_ceil(8)];
+        modulus[0] = 1 << ((bits - 1) % 8);
+        *modulus.last_mut().unwrap() |= 1;
+        let modulus = [vec![0; zeros], modulus].concat();
+        Key::parse(&json!({ "kty": "RSA", "n": base64url_encode(&modulus), "e": "AQAB" }))
+    }
+
+    #[test]
+    fn an_rsa_modulus_has_bounds() {
+        for bits in [MIN_RSA_BITS, MAX_RSA_BITS] {
+            assert!(rsa_of(bits, 0).is_ok(), "{bits}");
+        }
+        for bits in [MIN_RSA_BITS - 1, MAX_RSA_BITS + 1] {
+            assert!(matches!(rsa_of(bits, 0), Err(KeyProblem::Faulty(_))), "{bits}");
+        }
+    }
+
+    #[test]
+    fn zeros_before_a_number_are_nothing() {
+        let plain = rsa_of(MIN_RSA_BITS, 0).unwrap();
+        for zeros in [1, 100_000] {
+            let padded = rsa_of(MIN_RSA_BITS, zeros).unwrap();
+            assert_eq!(padded.spki(), plain.spki());
+            let Material::Rsa(key) = padded.material() else { panic!("an RSA key") };
+            assert_eq!(key.n().bits_precision(), u32::try_from(MIN_RSA_BITS).unwrap(), "no longer to compute with");
+        }
     }
 }

@@ -480,6 +480,7 @@ pub const FORGERIES: &[Row] = &[
     ("auth_time 0", ANY, Claim("auth_time", "0"), TOO_OLD),
     ("auth_time ahead", ANY, Claim("auth_time", "1800000061"), NOT_YET),
     ("auth_time in milliseconds", ANY, Claim("auth_time", "1800000000000"), NOT_YET),
+    ("auth_time after the last second of the calendar", ANY, Claim("auth_time", "8210266876800"), MALFORMED),
     ("auth_time 2⁵³", ANY, Claim("auth_time", "9007199254740992"), MALFORMED),
     ("auth_time 2⁶⁴ and now", ANY, Claim("auth_time", "18446744075509551616"), MALFORMED),
     ("auth_time negative", ANY, Claim("auth_time", "-1800000000"), MALFORMED),
