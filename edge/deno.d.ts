@@ -5,5 +5,5 @@ export * from "./index.d.ts";
 /** A handler with a gate in front of an app. A gate whose configuration is refused answers 503 to everything. */
 export function protect<Info = unknown>(
   gate: Gate | Promise<Gate>,
-  forward?: (request: Request, info: Info) => Response | Promise<Response>,
+  forward: (request: Request, info: Info) => Response | Promise<Response>,
 ): (request: Request, info: Info) => Promise<Response>;

@@ -213,8 +213,12 @@ export class Gate {
     context?.waitUntil?.(landing);
   }
 
+  /** A listener gets no fields: there may be tokens in them. */
   #told(decision, request) {
-    if (this.#onDecision) tell(this.#onDecision, decision, request);
+    if (this.#onDecision) {
+      const { decision: kind, reason, rules } = decision;
+      tell(this.#onDecision, { decision: kind, reason, rules: [...rules] }, request);
+    }
     return decision;
   }
 

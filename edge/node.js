@@ -11,7 +11,7 @@ import { Guard } from "./guard.js";
 export { ConfigurationError, createGate } from "./native.js";
 
 /** Fields that are between two neighbours (RFC 9110 section 7.6.1); a proxy has its own. */
-const HOP_BY_HOP = ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+const HOP_BY_HOP = ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /**
  * Listeners for a server, with a gate in front of an app. A gate whose configuration is refused answers 503 to everything.
@@ -33,6 +33,7 @@ export function protect(gate, app) {
   }
 
   async function upgrade(message, socket, head) {
+    if (!isWebSocket(message)) return refuse(message, socket, NOT_UPGRADED);
     const decision = await decide(guard, message, socket);
     if (!decision) return;
     if (decision.step !== "forward") return refuse(message, socket, decision);
@@ -52,12 +53,23 @@ export function protect(gate, app) {
   };
 }
 
+/** What follows an upgrade is not judged: it must not be HTTP again (h2c), nor may a body be taken for it. */
+function isWebSocket({ method, headers }) {
+  const { upgrade, "transfer-encoding": coding, "content-length": length = "0" } = headers;
+  return method === "GET" && /^\s*websocket\s*$/i.test(upgrade) && coding === undefined && length === "0";
+}
+
+const NOT_UPGRADED = Object.freeze({
+  status: 400, fields: [["content-type", "text/plain; charset=utf-8"], ["cache-control", "no-store"]],
+  body: "Only a WebSocket begins here.\n",
+});
+
 /** An app at another origin. Everything streams, both ways. */
 export function proxy(origin) {
   const { protocol, hostname, port } = new URL(origin);
   const send = protocol === "https:" ? httpsRequest : httpRequest;
-  const call = ({ method, url, rawHeaders }, more = []) =>
-    send({ hostname, port, method, path: url, setHost: false, headers: [...withoutHopByHop(rawHeaders), ...more] });
+  const call = ({ method, url, rawHeaders }, more = [], options = {}) =>
+    send({ hostname, port, method, path: url, setHost: false, headers: [...withoutHopByHop(rawHeaders), ...more], ...options });
 
   return {
     request(message, response) {
@@ -75,7 +87,8 @@ export function proxy(origin) {
 
     upgrade(message, socket, head, fields = []) {
       const protocols = [message.headers.upgrade ?? ""];
-      const call_ = call(message, ["connection", "upgrade", "upgrade", ...protocols]);
+      // On a connection of its own, which is never used again.
+      const call_ = call(message, ["connection", "upgrade", "upgrade", ...protocols], { agent: false });
       call_.on("upgrade", (answer, upstream, first) => {
         const lines = pairs([...answer.rawHeaders, ...fields.flat()]).map(([name, value]) => `${name}: ${value}\r\n`);
         socket.write(`HTTP/1.1 101 ${answer.statusMessage}\r\n${lines.join("")}\r\n`, "latin1");
@@ -125,14 +138,20 @@ class NodeRequest {
     this.cookies = "";
     this.values = undefined;
     const { rawHeaders } = message;
+    let hosts = 0;
     for (let at = 0; at < rawHeaders.length; at += 2) {
       const name = rawHeaders[at].toLowerCase();
       const value = rawHeaders[at + 1];
-      if (name === "host") this.authority = value;
-      else if (name === "cookie") this.cookies += this.cookies === "" ? value : `; ${value}`;
+      if (name === "host") {
+        hosts += 1;
+        this.authority = value;
+      }
+      if (name === "cookie") this.cookies += this.cookies === "" ? value : `; ${value}`;
       if (name === header) this.values = this.values === undefined ? value : `${this.values}\0${value}`;
     }
     this.path = message.url;
+    // Two hosts, or one in the target (RFC 9112 section 3.2.2): it could be for any.
+    if (hosts > 1 || !/^[/*]/.test(message.url)) this.authority = "";
   }
 
   fields() {
@@ -154,7 +173,8 @@ class NodeRequest {
 /** Changes a message as a decision says. Its trailers do not reach the app: identity fields could come in them. */
 function edit(message, { removed, added }) {
   const trailers = { rawTrailers: [], trailers: {}, trailersDistinct: {} };
-  for (const [name, value] of Object.entries(trailers)) Object.defineProperty(message, name, { value, writable: false });
+  // Node's parser sets them when they come.
+  for (const [name, value] of Object.entries(trailers)) Object.defineProperty(message, name, { get: () => value, set() {} });
   if (removed.length === 0 && added.length === 0) return;
   const { headers, headersDistinct } = message;
   const out = new Set(removed.map((name) => name.toLowerCase()));

@@ -5,6 +5,9 @@ import { read } from "./call.js";
 /** Responses with these have no body (Fetch section 2.2.3). */
 const WITHOUT_BODY = [101, 204, 205, 304];
 
+/** A host, and a port or none, that every parser reads in the same way. */
+const PLAIN_HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d*)?$/;
+
 /** A `Request`, as the core is to see it. */
 export class WebRequest {
   #fields;
@@ -17,14 +20,17 @@ export class WebRequest {
     this.#fields = headers;
     this.values = header === undefined ? undefined : headers.get(header) ?? undefined;
     this.cookies = headers.get("cookie") ?? "";
-    const host = headers.get("host") ?? "";
-    const start = url.indexOf("://") + 3;
-    const end = host === "" ? start + url.slice(start).search(/[/?#]|$/) : start + host.length;
-    const isOwn = url.startsWith(host, start) && (end === url.length || "/?#*".includes(url[end]));
-    this.authority = host;
-    // The target as it was sent: a URL parser would read it in its own way. One that names another host than the field does
-    // (RFC 9112 section 3.2.2) is the core's to read.
-    this.path = asSent(isOwn ? url.slice(end) : url, gate);
+    // What the app gets is this URL, so this URL is judged: as it was sent, since a parser would read it in its own way.
+    const afterScheme = url.slice(url.indexOf("://") + 3);
+    const [host] = /^[^/?#*\\]*/.exec(afterScheme);
+    const target = afterScheme.slice(host.length);
+    // A host that parsers may read in several ways could be any, and so could that of a URL and a field which name two
+    // (RFC 9112 section 3.2.2).
+    const named = headers.get("host") ?? "";
+    this.authority = PLAIN_HOST.test(host) && named.toLowerCase() === host.toLowerCase() ? named : "";
+    // Where it cannot be known what is host and what is path, there is none, which falls under every rule.
+    const isUnclear = /[/?#\\]/.test(named) || target.startsWith("\\") || method === "CONNECT";
+    this.path = isUnclear ? "" : asSent(target, gate);
   }
 
   get signal() {

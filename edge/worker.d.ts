@@ -11,5 +11,5 @@ export interface Worker<Env> {
 /** A worker with a gate in front of an app. A gate whose configuration is refused answers 503 to everything. */
 export function protect<Env = Record<string, unknown>>(
   makeGate: (env: Env) => Gate | Promise<Gate>,
-  forward?: (request: Request, env: Env, context: Context) => Response | Promise<Response>,
+  forward: (request: Request, env: Env, context: Context) => Response | Promise<Response>,
 ): Worker<Env>;

@@ -8,7 +8,7 @@ export { ConfigurationError, createGate } from "./workerd.js";
  * A worker with a gate in front of an app. The gate is made at an isolate's first request, when bindings are there. A gate whose
  * configuration is refused answers 503 to everything.
  */
-export function protect(makeGate, forward = (request) => fetch(request)) {
+export function protect(makeGate, forward) {
   let guard;
   const guarded = (env) => (guard ??= new Guard(call(makeGate, env)));
   return {

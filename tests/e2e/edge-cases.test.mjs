@@ -25,6 +25,10 @@ const numbers = new Map();
 const here = (file) => fileURLToPath(new URL(`edge/${file}`, import.meta.url));
 
 const UNREADABLE = { why: "a runtime hands over whatever it accepts", names: [/^forward\/(a|such a) host/] };
+const HOST_WITH_PATH = {
+  why: "the runtime makes one URL of such a host and the target, so what is path cannot be known: refused (400)",
+  names: [/^rules\/hosts: a path in it$/],
+};
 const NO_SLASH = [/^paths\/no leading slash$/];
 const REQUEST_LINE = {
   why: "the runtime itself refuses the request line",
@@ -41,6 +45,7 @@ const RUNTIMES = {
     joinsCookies: true,
     without: [
       UNREADABLE,
+      HOST_WITH_PATH,
       REQUEST_LINE,
       { why: "workerd answers CONNECT by a handler of its own, which no gate has", names: [/^paths\/CONNECT has no path$/] },
       { why: "workerd takes such a target for a part of the host", names: NO_SLASH },
@@ -52,6 +57,7 @@ const RUNTIMES = {
     start: startInDeno,
     without: [
       UNREADABLE,
+      HOST_WITH_PATH,
       REQUEST_LINE,
       { why: "Deno itself refuses the target", names: NO_SLASH },
       { why: "Deno itself refuses the field", names: [/^cookies\/a control character$/] },

@@ -89,7 +89,11 @@ impl Session {
                 self.passed = Some(decision);
                 Some(decided)
             }
-            step => Some(self.drive(step, Kept { bytes: head.size(), is_grpc: head.is_grpc() }, env)),
+            step => {
+                // It may let the request through as well, and JavaScript remembers whatever came last.
+                self.passed = None;
+                Some(self.drive(step, Kept { bytes: head.size(), is_grpc: head.is_grpc() }, env))
+            }
         }
     }
 
