@@ -180,8 +180,7 @@ impl Told {
 
     fn accept(&mut self, value: &[u8]) {
         for range in value.split(|&byte| byte == b',') {
-            let name = range.split(|&byte| byte == b';').next().unwrap_or_default();
-            let name = std::str::from_utf8(name).map_or(name, |text| text.trim().as_bytes());
+            let name = range.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
             let is_html =
                 [&b"text/html"[..], b"application/xhtml+xml"].iter().any(|html| name.eq_ignore_ascii_case(html));
             self.accepts_html |= is_html;
