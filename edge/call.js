@@ -7,13 +7,6 @@
  */
 export async function call(fetch, { url, form, authorization, timeout, maxBytes }) {
   const controller = new AbortController();
-  let timer;
-  const late = new Promise((resolve) => {
-    timer = setTimeout(() => {
-      resolve({ failure: "timeout" });
-      controller.abort();
-    }, timeout);
-  });
   const headers = { accept: "application/json", "accept-encoding": "identity" };
   if (form) headers["content-type"] = "application/x-www-form-urlencoded";
   if (authorization) headers.authorization = authorization;
@@ -21,9 +14,8 @@ export async function call(fetch, { url, form, authorization, timeout, maxBytes 
     method: form ? "POST" : "GET", headers, redirect: "manual", signal: controller.signal, ...(form && { body: form }),
   };
   try {
-    return await Promise.race([answer(fetch, url, init, maxBytes), late]);
+    return await within(timeout, answer(fetch, url, init, maxBytes)) ?? { failure: "timeout" };
   } finally {
-    clearTimeout(timer);
     controller.abort(); // what nobody reads any more
   }
 }
@@ -40,6 +32,17 @@ async function answer(fetch, url, init, maxBytes) {
     return body ? { status: response.status, body } : { failure: "too_large" };
   } catch {
     return { failure: "reset" };
+  }
+}
+
+/** What a promise brings within so many milliseconds; nothing after that. */
+export async function within(milliseconds, promise) {
+  let timer;
+  const late = new Promise((resolve) => { timer = setTimeout(resolve, milliseconds); });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -1,6 +1,6 @@
 // The host of the core in any runtime: it does the I/O that the core asks for, and decides nothing.
 
-import { call } from "./call.js";
+import { call, within } from "./call.js";
 import { KeyRing } from "./keys.js";
 import { Core, initSync } from "./stepgate_core.js";
 import { handle } from "./web.js";
@@ -289,17 +289,6 @@ class Gone {
 
   forget() {
     this.#signal?.removeEventListener("abort", this.#listener);
-  }
-}
-
-/** What a promise brings within so many milliseconds; nothing after that. */
-async function within(milliseconds, promise) {
-  let timer;
-  const late = new Promise((resolve) => { timer = setTimeout(resolve, milliseconds); });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -86,9 +86,8 @@ export function proxy(origin) {
     },
 
     upgrade(message, socket, head, fields = []) {
-      const protocols = [message.headers.upgrade ?? ""];
       // On a connection of its own, which is never used again.
-      const call_ = call(message, ["connection", "upgrade", "upgrade", ...protocols], { agent: false });
+      const call_ = call(message, ["connection", "upgrade", "upgrade", message.headers.upgrade], { agent: false });
       call_.on("upgrade", (answer, upstream, first) => {
         const lines = pairs([...answer.rawHeaders, ...fields.flat()]).map(([name, value]) => `${name}: ${value}\r\n`);
         socket.write(`HTTP/1.1 101 ${answer.statusMessage}\r\n${lines.join("")}\r\n`, "latin1");

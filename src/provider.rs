@@ -96,6 +96,14 @@ pub struct Fetch {
     pub for_unknown_kid: bool,
 }
 
+impl Fetch {
+    /// Whether this fetch, under way, brings what another one asks for.
+    #[must_use]
+    pub fn serves(&self, other: &Self) -> bool {
+        other.endpoint.is_shared() && self.endpoint == other.endpoint && self.url == other.url
+    }
+}
+
 /// How a fetch ended.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reply {

@@ -87,9 +87,9 @@ impl Core {
         self.0.page(size)
     }
 
-    /// A new request, whose head of so many bytes stands in the page: its method, authority, path, the values of the field named [`Self::header`] with U+0000 between
-    /// (of length -1 where it is not there) and its cookies, one after the other. Without a result, it passes as the one before
-    /// it did.
+    /// A new request, whose head of so many bytes stands in the page: its method, authority, path, the values of the field named
+    /// [`Self::header`] with U+0000 between (of length -1 where it is not there) and its cookies, one after the other. Without a
+    /// result, it passes as the one before it did.
     #[allow(clippy::too_many_arguments, reason = "numbers cross for nothing, an object does not")]
     pub fn begin(
         &mut self,
@@ -121,9 +121,9 @@ impl Core {
         self.0.resume(id, body.map_or(Outcome::Unsupported, Outcome::Body), env(now))
     }
 
-    /// What was signed, and behind it the signature.
+    /// What was signed, and behind it the signature. Asked for once.
     #[must_use]
-    pub fn signed(&self, id: u32) -> Vec<u8> {
+    pub fn signed(&mut self, id: u32) -> Vec<u8> {
         self.0.signed(id)
     }
 

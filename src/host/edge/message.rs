@@ -101,7 +101,8 @@ struct Problem<'a> {
     problem: &'a str,
 }
 
-/// A decision. `to_grpc`: an answer goes to a client of gRPC. `as_utf8`: the runtime encodes header fields as UTF-8, otherwise character by character.
+/// A decision. `to_grpc`: an answer goes to a client of gRPC. `as_utf8`: the runtime encodes header fields as UTF-8, otherwise
+/// character by character.
 pub fn decided(decision: &Decision, to_grpc: bool, as_utf8: bool) -> String {
     let (kind, reason, rules) = (decision.kind.name(), decision.reason.code(), decision.rules.as_slice());
     let Some(response) = &decision.response else {

@@ -1,5 +1,6 @@
 //! One configuration in one isolate: the gate, the requests on hold, and the fetches under way.
 
+use std::mem;
 use std::time::Duration;
 
 use super::head::{Head, Lengths};
@@ -19,12 +20,6 @@ struct Flight {
     fetch: Fetch,
     /// When those who wait stop waiting.
     deadline: Timestamp,
-}
-
-impl Flight {
-    fn is_for(&self, fetch: &Fetch) -> bool {
-        fetch.endpoint.is_shared() && self.fetch.endpoint == fetch.endpoint && self.fetch.url == fetch.url
-    }
 }
 
 pub struct Session {
@@ -114,9 +109,9 @@ impl Session {
         Some(self.drive(step, waiting.head, env))
     }
 
-    /// What was signed, and behind it the signature.
-    pub fn signed(&self, id: u32) -> Vec<u8> {
-        self.waiting.get(id).map(|waiting| waiting.signed.clone()).unwrap_or_default()
+    /// What was signed, and behind it the signature. Asked for once.
+    pub fn signed(&mut self, id: u32) -> Vec<u8> {
+        self.waiting.get_mut(id).map(|waiting| mem::take(&mut waiting.signed)).unwrap_or_default()
     }
 
     /// The request is gone; what it alone waited for is of no use any more.
@@ -198,7 +193,7 @@ impl Session {
     fn want(&mut self, fetch: &Fetch, now: Timestamp) -> (u32, bool) {
         // Whoever has led these has not come back.
         self.flights.retain(|flight| now <= flight.deadline);
-        if let Some(flight) = self.flights.iter().find(|flight| flight.is_for(fetch)) {
+        if let Some(flight) = self.flights.iter().find(|flight| flight.fetch.serves(fetch)) {
             return (flight.id, false);
         }
         self.last_flight = self.last_flight.wrapping_add(1);

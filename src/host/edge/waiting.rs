@@ -72,8 +72,8 @@ impl WaitingRoom {
         Some(waiting)
     }
 
-    pub fn get(&self, id: u32) -> Option<&Waiting> {
-        self.requests.get(&id)
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut Waiting> {
+        self.requests.get_mut(&id)
     }
 
     /// Lets those go that do not come back.

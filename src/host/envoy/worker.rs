@@ -103,12 +103,6 @@ struct Flight {
     waiters: Vec<u32>,
 }
 
-impl Flight {
-    fn is_for(&self, fetch: &Fetch) -> bool {
-        fetch.endpoint.is_shared() && self.fetch.endpoint == fetch.endpoint && self.fetch.url == fetch.url
-    }
-}
-
 pub struct Worker {
     root_id: u32,
     gate: Gate,
@@ -266,7 +260,7 @@ impl Worker {
     /// Joins the flight for a fetch, or starts one. Calls are only made from the root context's own callbacks
     /// ([`Self::pump`]): the SDK would lose the answer to a call whose stream is gone.
     fn want(&mut self, fetch: Fetch, waiter: Option<u32>, now: Timestamp) {
-        match self.flights.iter_mut().find(|flight| flight.is_for(&fetch)) {
+        match self.flights.iter_mut().find(|flight| flight.fetch.serves(&fetch)) {
             Some(flight) => {
                 flight.waiters.extend(waiter);
                 if flight.call.is_none() {
