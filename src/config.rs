@@ -198,13 +198,14 @@ impl Config {
 /// The fields of each object of the document, in the order of the reference.
 pub mod fields {
     /// The document itself.
-    pub const ROOT: [&str; 9] = [
+    pub const ROOT: [&str; 10] = [
         "provider",
         "client",
         "token",
         "step_up",
         "acr_levels",
         "rules",
+        "mode",
         "case_insensitive_paths",
         "callback",
         "forward",
