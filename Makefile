@@ -59,6 +59,14 @@ dist/edge/package.json: $(RUST_SOURCES) $(EDGE_SOURCES) .tools/targets .tools/bi
 	cp $(EDGE_SOURCES) dist/edge
 	@touch $@
 
+.PHONY: cli
+cli: dist/stepgate ## Build the command-line tool, dist/stepgate
+
+dist/stepgate: $(RUST_SOURCES) schema/stepgate.schema.json
+	cargo build --locked --release --bin stepgate
+	@mkdir -p dist
+	cp target/release/stepgate $@
+
 .PHONY: demo
 demo: APP := portal
 demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo until Ctrl-C; APP=own-login: with an app that has a login

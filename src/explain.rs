@@ -176,12 +176,7 @@ impl<'a> Written<'a> {
     }
 }
 
-fn explain_rules(
-    config: &Config,
-    document: &Value,
-    request: &Request<'_>,
-    readings: &Readings,
-) -> Vec<RuleExplained> {
+fn explain_rules(config: &Config, document: &Value, request: &Request<'_>, readings: &Readings) -> Vec<RuleExplained> {
     let written = document.get("rules").and_then(Value::as_array).into_iter().flatten();
     let rules = written.enumerate().zip(config.rules.all());
     rules
@@ -272,9 +267,8 @@ fn explain_checks(
         let demands = gate.config().rules.matching(request.authority, request.method, readings);
         let names = demands.enforced.iter().chain(&demands.reported).flat_map(|demand| demand.rules.iter());
         let names: Vec<Arc<str>> = names.cloned().collect();
-        let rules = gate.config().rules.all().filter(|rule| {
-            rule.demand.rules.first().is_some_and(|name| names.contains(name))
-        });
+        let rules =
+            gate.config().rules.all().filter(|rule| rule.demand.rules.first().is_some_and(|name| names.contains(name)));
         rules.map(|rule| (rule.demand.rules.join(", "), rule.demand.requirement.clone())).collect()
     };
     if demanding.is_empty() {
@@ -338,11 +332,7 @@ fn explain_form(config: &Config, token: &str, failed: Option<&Reason>, verdict: 
             if verdict == Some(true) { "taken for valid, not checked" } else { "valid" }.to_owned(),
         ),
         ("`iss`", format!("`{}`", config.provider.issuer), text(&claims, "iss")),
-        (
-            "`aud`",
-            format!("{} and nobody else", audiences.join(" or ")),
-            format!("{}{azp}", text(&claims, "aud")),
-        ),
+        ("`aud`", format!("{} and nobody else", audiences.join(" or ")), format!("{}{azp}", text(&claims, "aud"))),
     ];
     let stage = failed.map(|reason| match reason {
         Reason::AlgorithmNotAllowed(_) => 1,
@@ -402,13 +392,18 @@ fn relative(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_secs();
     match (ago.as_secs(), ahead.as_secs()) {
         (0, 0) => format!("{seconds}, now"),
-        (0, _) => format!("{seconds}, in {}", DisplayDuration(whole(ahead))),
-        _ => format!("{seconds}, {} ago", DisplayDuration(whole(ago))),
+        (0, ahead) => format!("{seconds}, in {}", about(ahead)),
+        (ago, _) => format!("{seconds}, {} ago", about(ago)),
     }
 }
 
-const fn whole(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs())
+/// Seconds in the largest unit that leaves at least two of it.
+fn about(seconds: u64) -> String {
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60)];
+    match units.into_iter().find(|(_, length)| seconds >= 2 * length) {
+        Some((unit, length)) => format!("{}{unit}", seconds / length),
+        None => format!("{seconds}s"),
+    }
 }
 
 fn explain_requirement(rule: &str, requirement: &Requirement, token: &VerifiedIdToken, now: Timestamp) -> Vec<Check> {
