@@ -41,7 +41,7 @@ enum Command {
     /// Find everything that is wrong with a configuration, and what is risky about it
     Check(check::Arguments),
     /// Show why a request is decided as it is: readings of its path, rules, checks, and the answer
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Show what is in an ID Token, without checking its signature
     Decode(decode::Arguments),
     /// Print the JSON Schema of the configuration
