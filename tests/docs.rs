@@ -34,7 +34,7 @@ mod semantics;
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 27] = [
     "yaml stepgate",           // a gate configuration
     "yaml stepgate example",   // the one of the page's examples
     "yaml stepgate-part",      // laid over the smallest one it is one
@@ -58,6 +58,7 @@ const KINDS: [&str; 26] = [
     "js auth0-action", // is run: tests/e2e/docs.test.mjs
     "js",              // from demo/, shortened
     "sh",              // only commands that are known
+    "sh cluster",      // so, too, and they need a cluster: nothing runs them here
     "text",
     "text problems", // what a configuration with these problems is answered with
     "text state",    // the `state` of the page's first example
@@ -316,13 +317,36 @@ fn commands_are_known_and_do_what_is_said() {
                 Some(("make", target)) => assert!(targets.contains(target), "{place}: {line}"),
                 // Run, and their output used: tests/e2e/docs.test.mjs.
                 Some(("openssl" | "node", _)) => {}
-                Some(("envoy", rest)) => assert_eq!(rest, "--mode validate -c envoy.yaml", "{place}"),
-                Some(("curl", rest)) => statuses.push(curl(rest)),
+                Some(("stepgate", rest)) => {
+                    let known = ["check", "explain", "test", "decode", "schema", "render", "keygen", "completions"];
+                    assert!(known.contains(&rest.split(' ').next().expect("a word")), "{place}: {line}");
+                }
+                // Run in their order, each with what the page says of it: tests/e2e/deployment.test.mjs.
+                Some(("cp" | "mv" | "export" | "envoy", _)) if block.place.starts_with("docs/envoy.md:") => {}
+                Some(("curl", rest)) if rest.starts_with("-i ") => statuses.push(curl(rest)),
+                Some(("curl", _)) if block.place.starts_with("docs/envoy.md:") => {}
                 _ => panic!("{place}: an unknown command, {line}"),
             }
         }
     }
     assert_eq!(statuses, [302, 401], "as docs/envoy.md says");
+}
+
+#[test]
+fn commands_for_a_cluster_are_known_and_their_files_exist() {
+    let mut count = 0;
+    for block in pages().iter().flat_map(Page::blocks).filter(|block| block.info == "sh cluster") {
+        for line in block.text.replace("\\\n", " ").lines() {
+            let mut words = line.split_whitespace();
+            let program = words.next().expect("a command");
+            assert!(["kubectl", "istioctl", "helm"].contains(&program), "{}: {line}", block.place);
+            for file in words.filter(|word| word.starts_with("envoy/")) {
+                assert!(root(file).exists(), "{}: there is no `{file}`", block.place);
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "only {count}");
 }
 
 /// What the smallest gate answers to a `curl`.

@@ -52,21 +52,19 @@ for (const version of ["newest", "oldest"]) {
       }));
     });
 
-    test("the gate configuration of the Istio example, as Istio hands it on", async () => {
-      const [{ spec }] = await yamlFile("envoy/istio-wasmplugin.yaml");
-      const any = { "@type": "type.googleapis.com/google.protobuf.StringValue", value: JSON.stringify(spec.pluginConfig) };
-      await accepts(version, bootstrap({ manager: { http_filters: filtersWith(filters[0].text, any) } }));
-    });
-
-    test("gate configuration and cluster of the Envoy Gateway example, as Envoy Gateway hands them on", async () => {
-      const [policy, patch] = await yamlFile("envoy/envoy-gateway.yaml");
-      const [{ config }] = policy.spec.wasm;
-      const any = { "@type": "type.googleapis.com/google.protobuf.StringValue", value: JSON.stringify(config) };
-      await accepts(version, bootstrap({
-        manager: { http_filters: filtersWith(filters[0].text, any) },
-        clusters: [patch.spec.jsonPatches[0].operation.value],
-      }));
-    });
+    const handedOn = {
+      "envoy/istio-wasmplugin.yaml": (of) => of("WasmPlugin").spec.pluginConfig,
+      "envoy/istio-sidecar.yaml": (of) => of("WasmPlugin").spec.pluginConfig,
+      "envoy/envoy-gateway.yaml": (of) => of("EnvoyExtensionPolicy").spec.wasm[0].config,
+    };
+    for (const [name, configOf] of Object.entries(handedOn)) {
+      test(`the gate configuration of ${name}, as it is handed on`, async () => {
+        const resources = await yamlFile(name);
+        const config = configOf((kind) => resources.find((resource) => resource.kind === kind));
+        const any = { "@type": "type.googleapis.com/google.protobuf.StringValue", value: JSON.stringify(config) };
+        await accepts(version, bootstrap({ manager: { http_filters: filtersWith(filters[0].text, any) } }));
+      });
+    }
 
     test("no secret that the environment lacks", async () => {
       const { text } = filters.find((block) => block.page === "docs/envoy.md");
