@@ -28,13 +28,17 @@ mod login;
 mod markdown;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/rotation.rs"]
+mod rotation;
 #[path = "docs/semantics.rs"]
 mod semantics;
+#[path = "docs/troubleshooting.rs"]
+mod troubleshooting;
 
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 29] = [
     "yaml stepgate",           // a gate configuration
     "yaml stepgate example",   // the one of the page's examples
     "yaml stepgate-part",      // laid over the smallest one it is one
@@ -44,9 +48,11 @@ const KINDS: [&str; 26] = [
     "yaml envoy clusters",
     "yaml envoy bootstrap",
     "yaml envoy access_log",
-    "yaml istio", // must be YAML, its access log must be ours; so with the next two
+    "yaml envoy before", // filters that the gate takes the place of
+    "yaml istio",        // must be YAML, its access log must be ours; so with the next two
     "yaml envoy-gateway",
     "yaml prometheus",     // and its expressions must match: tests/e2e/docs.test.mjs
+    "yaml github-actions", // its commands are known, as those of `sh` are
     "json",                // must be JSON
     "json stepgate",       // a gate configuration
     "js worker",           // is run, as it stands: tests/e2e/edge.test.mjs; so with the next two
@@ -59,6 +65,7 @@ const KINDS: [&str; 26] = [
     "js",              // from demo/, shortened
     "sh",              // only commands that are known
     "text",
+    "text other",    // other software's configuration, which nothing here can check
     "text problems", // what a configuration with these problems is answered with
     "text state",    // the `state` of the page's first example
 ];
@@ -309,13 +316,22 @@ fn make_targets_and_files_that_are_named_exist() {
 fn commands_are_known_and_do_what_is_said() {
     let targets = make_targets();
     let mut statuses = Vec::new();
-    for block in pages().iter().flat_map(Page::blocks).filter(|block| block.info == "sh") {
-        for line in block.text.lines() {
-            let place = &block.place;
+    for block in pages().iter().flat_map(Page::blocks) {
+        let place = &block.place;
+        let commands = match block.info.as_str() {
+            "sh" => block.text.lines().map(str::to_owned).collect(),
+            "yaml github-actions" => steps(&yaml(&block.text, place)),
+            _ => continue,
+        };
+        for line in &commands {
             match line.split_once(' ') {
                 Some(("make", target)) => assert!(targets.contains(target), "{place}: {line}"),
                 // Run, and their output used: tests/e2e/docs.test.mjs.
                 Some(("openssl" | "node", _)) => {}
+                Some(("stepgate", rest)) => {
+                    let known = ["check", "explain", "test", "decode", "schema", "render", "keygen", "completions"];
+                    assert!(known.contains(&rest.split(' ').next().expect("a word")), "{place}: {line}");
+                }
                 Some(("envoy", rest)) => assert_eq!(rest, "--mode validate -c envoy.yaml", "{place}"),
                 Some(("curl", rest)) => statuses.push(curl(rest)),
                 _ => panic!("{place}: an unknown command, {line}"),
@@ -323,6 +339,15 @@ fn commands_are_known_and_do_what_is_said() {
         }
     }
     assert_eq!(statuses, [302, 401], "as docs/envoy.md says");
+}
+
+/// The commands of a workflow's steps.
+fn steps(workflow: &Value) -> Vec<String> {
+    let jobs = workflow["jobs"].as_object().expect("jobs");
+    let steps = jobs.values().flat_map(|job| job["steps"].as_array().expect("steps"));
+    let commands: Vec<String> = steps.filter_map(|step| Some(step.get("run")?.as_str()?.to_owned())).collect();
+    assert!(!commands.is_empty(), "a workflow does something");
+    commands
 }
 
 /// What the smallest gate answers to a `curl`.
