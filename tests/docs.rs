@@ -28,13 +28,17 @@ mod login;
 mod markdown;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/rotation.rs"]
+mod rotation;
 #[path = "docs/semantics.rs"]
 mod semantics;
+#[path = "docs/troubleshooting.rs"]
+mod troubleshooting;
 
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 30] = [
     "yaml stepgate",           // a gate configuration
     "yaml stepgate example",   // the one of the page's examples
     "yaml stepgate-part",      // laid over the smallest one it is one
@@ -44,9 +48,11 @@ const KINDS: [&str; 27] = [
     "yaml envoy clusters",
     "yaml envoy bootstrap",
     "yaml envoy access_log",
-    "yaml istio", // must be YAML, its access log must be ours; so with the next two
+    "yaml envoy before", // filters that the gate takes the place of
+    "yaml istio",        // must be YAML, its access log must be ours; so with the next two
     "yaml envoy-gateway",
     "yaml prometheus",     // and its expressions must match: tests/e2e/docs.test.mjs
+    "yaml github-actions", // its commands are known, as those of `sh` are
     "json",                // must be JSON
     "json stepgate",       // a gate configuration
     "js worker",           // is run, as it stands: tests/e2e/edge.test.mjs; so with the next two
@@ -60,6 +66,7 @@ const KINDS: [&str; 27] = [
     "sh",              // only commands that are known
     "sh cluster",      // so, too, and they need a cluster: nothing runs them here
     "text",
+    "text other",    // other software's configuration, which nothing here can check
     "text problems", // what a configuration with these problems is answered with
     "text state",    // the `state` of the page's first example
 ];
@@ -310,9 +317,14 @@ fn make_targets_and_files_that_are_named_exist() {
 fn commands_are_known_and_do_what_is_said() {
     let targets = make_targets();
     let mut statuses = Vec::new();
-    for block in pages().iter().flat_map(Page::blocks).filter(|block| block.info == "sh") {
-        for line in block.text.lines() {
-            let place = &block.place;
+    for block in pages().iter().flat_map(Page::blocks) {
+        let place = &block.place;
+        let commands = match block.info.as_str() {
+            "sh" => block.text.lines().map(str::to_owned).collect(),
+            "yaml github-actions" => steps(&yaml(&block.text, place)),
+            _ => continue,
+        };
+        for line in &commands {
             match line.split_once(' ') {
                 Some(("make", target)) => assert!(targets.contains(target), "{place}: {line}"),
                 // Run, and their output used: tests/e2e/docs.test.mjs.
@@ -325,6 +337,7 @@ fn commands_are_known_and_do_what_is_said() {
                 Some(("cp" | "mv" | "export" | "envoy", _)) if block.place.starts_with("docs/envoy.md:") => {}
                 Some(("curl", rest)) if rest.starts_with("-i ") => statuses.push(curl(rest)),
                 Some(("curl", _)) if block.place.starts_with("docs/envoy.md:") => {}
+                Some(("envoy", rest)) => assert_eq!(rest, "--mode validate -c envoy.yaml", "{place}"),
                 _ => panic!("{place}: an unknown command, {line}"),
             }
         }
@@ -347,6 +360,15 @@ fn commands_for_a_cluster_are_known_and_their_files_exist() {
         }
     }
     assert!(count >= 10, "only {count}");
+}
+
+/// The commands of a workflow's steps.
+fn steps(workflow: &Value) -> Vec<String> {
+    let jobs = workflow["jobs"].as_object().expect("jobs");
+    let steps = jobs.values().flat_map(|job| job["steps"].as_array().expect("steps"));
+    let commands: Vec<String> = steps.filter_map(|step| Some(step.get("run")?.as_str()?.to_owned())).collect();
+    assert!(!commands.is_empty(), "a workflow does something");
+    commands
 }
 
 /// What the smallest gate answers to a `curl`.

@@ -42,6 +42,12 @@ for (const version of ["newest", "oldest"]) {
       });
     }
 
+    for (const { page, text } of blocks.filter(({ info }) => info === "yaml envoy before")) {
+      test(`the filters that ${page} leads away from`, async () => {
+        await accepts(version, bootstrap({ manager: parse(text), hasGate: false }));
+      });
+    }
+
     test("the cluster, tags, access log and environment of the pages", async () => {
       const { http_filters: httpFilters } = parse(filters[0].text);
       Object.assign(pluginOf(httpFilters).vm_config, parse(only("yaml envoy vm_config")).vm_config);
@@ -200,8 +206,8 @@ async function accepts(version, configuration, environment = ENVIRONMENT) {
 }
 
 /** A whole configuration around the parts that a page shows. */
-function bootstrap({ manager, clusters = [], top = {} }) {
-  pluginOf(manager.http_filters).vm_config.code.local.filename = stepgateModule();
+function bootstrap({ manager, clusters = [], top = {}, hasGate = true }) {
+  if (hasGate) pluginOf(manager.http_filters).vm_config.code.local.filename = stepgateModule();
   for (const cluster of clusters) withCertificate(cluster);
   const connectionManager = {
     "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
