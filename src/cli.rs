@@ -6,6 +6,7 @@ mod document;
 mod explain;
 mod keygen;
 mod output;
+mod render;
 mod stand_in;
 mod warnings;
 
@@ -44,6 +45,8 @@ enum Command {
     Explain(Box<explain::Arguments>),
     /// Show what is in an ID Token, without checking its signature
     Decode(decode::Arguments),
+    /// Write a working deployment for Envoy, Istio, Envoy Gateway or workerd
+    Render(render::Arguments),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Make a key for `callback.keys`
@@ -131,6 +134,7 @@ fn run(command: Command) -> Result<Exit, Problem> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
         Command::Schema => print(SCHEMA),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Completions { shell } => {

@@ -71,7 +71,7 @@ struct Report<'a> {
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     let document = Document::read(&arguments.config)?;
-    let config = configured(&document)?;
+    let config = stand_in::valid(&document)?;
     let now = arguments.now.map_or_else(current_time, Ok)?;
     let token = arguments.read_token(&config, now)?;
     let unverified = arguments.unverified || arguments.claims.is_some();
@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
         Some(_) => {
             let mut document = document;
             document.value = stand_in::without_keys(&document.value, &config);
-            let config = configured(&document)?;
+            let config = stand_in::valid(&document)?;
             (document, config)
         }
         None => (document, config),
@@ -214,14 +214,6 @@ impl Target {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { authority: authority.to_owned(), path })
     }
-}
-
-fn configured(document: &Document) -> Result<Config, Problem> {
-    let configured = stand_in::configure(&document.value)?;
-    configured.config.map_err(|errors| {
-        let lines = errors.as_slice().iter().map(|error| format!("\n  {}: {error}", document.at(&error.path)));
-        Problem::configuration(format!("the configuration is not valid{}", lines.collect::<String>()))
-    })
 }
 
 fn current_time() -> Result<Timestamp, Problem> {

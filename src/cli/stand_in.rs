@@ -10,6 +10,7 @@ use stepgate::provider::{Endpoint, FetchFailure, Reply};
 use stepgate::time::Timestamp;
 use stepgate::{Config, Gate};
 
+use super::document::Document;
 use super::{Problem, entropy};
 
 /// How often a gate is asked what it wants to fetch: metadata, then keys.
@@ -40,6 +41,28 @@ pub fn configure(document: &Value) -> Result<Configured, Problem> {
     };
     let config = Config::from_value(document, &lookup);
     Ok(Configured { config, unset })
+}
+
+/// The configuration of a document that must be valid.
+///
+/// # Errors
+/// Every problem, each with its line and column.
+pub fn valid(document: &Document) -> Result<Config, Problem> {
+    configure(&document.value)?.config.map_err(|errors| {
+        let lines = errors.as_slice().iter().map(|error| format!("\n  {}: {error}", document.at(&error.path)));
+        Problem::configuration(format!("the configuration is not valid{}", lines.collect::<String>()))
+    })
+}
+
+/// The variables that a document refers to, each once.
+pub fn variables(document: &Value) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (_, name) in references(document) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn private_key(random: &[u8; 32]) -> Option<String> {
