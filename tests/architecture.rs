@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up: a module imports only from those before it, or from its own row.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["time", "encoding", "secret"],
     &["reason", "env"],
     &["http", "path", "seal", "template"],
@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 12] = [
     &["flow"],
     &["gate", "wire"],
     &["host"],
+    &["cases"],
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
