@@ -39,7 +39,7 @@ pub struct Post {
 }
 
 /// How long 32 bytes are in base64url: what is as long could be a key, a signature or something sealed, and is not shown.
-const MIN_HIDDEN: usize = 43;
+const HIDDEN_LENGTH: usize = 43;
 
 /// How a JSON object begins in base64url, such as the parts of a token.
 const ENCODED_OBJECT: &str = "eyJ";
@@ -62,7 +62,7 @@ pub fn shown(text: &str, case: &Case) -> String {
     let mut rest = named.as_str();
     while !rest.is_empty() {
         let (run, after) = rest.split_at(rest.find(|character| !is_part(character)).unwrap_or(rest.len()));
-        if run.len() < MIN_HIDDEN && !run.starts_with(ENCODED_OBJECT) {
+        if run.len() < HIDDEN_LENGTH && !run.starts_with(ENCODED_OBJECT) {
             result.push_str(run);
         } else {
             let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(run.as_bytes()));
