@@ -8,6 +8,7 @@ mod keygen;
 mod output;
 mod render;
 mod stand_in;
+mod test;
 mod warnings;
 
 use std::io::{self, Read as _, Write as _};
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Arguments),
     /// Show why a request is decided as it is: readings of its path, rules, checks, and the answer
     Explain(Box<explain::Arguments>),
+    /// Run cases of your own: requests, and the decisions that you expect
+    Test(test::Arguments),
     /// Show what is in an ID Token, without checking its signature
     Decode(decode::Arguments),
     /// Write a working deployment for Envoy, Istio, Envoy Gateway or workerd
@@ -133,6 +136,7 @@ fn run(command: Command) -> Result<Exit, Problem> {
     match command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Render(arguments) => render::run(&arguments),
         Command::Schema => print(SCHEMA),

@@ -22,7 +22,7 @@ pub use callback::{
     MAX_OWN_PATH_BYTES, MAX_SEALING_KEYS, ResponseMode, SameSite,
 };
 pub use decode::{ConfigError, ConfigErrors};
-use decode::{Node, Object};
+pub(crate) use decode::{Node, Object};
 pub use forward::{ForwardConfig, MAX_IDENTITY_HEADERS, RESERVED_HEADERS, field_key};
 
 /// The longest configuration document, in bytes.

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 14] = [
     &["flow"],
     &["gate", "wire"],
     &["explain"],
-    &["host"],
+    &["host", "cases"],
     &["cli", "main"],
 ];
 

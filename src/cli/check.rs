@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     let mut reports = Vec::new();
     for file in &arguments.config {
         for document in Document::read_all(file)? {
-            reports.push(check(&document)?);
+            reports.push(check(&document));
         }
     }
     if arguments.json {
@@ -62,10 +62,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     })
 }
 
-fn check(document: &Document) -> Result<Report, Problem> {
+fn check(document: &Document) -> Report {
     let finding =
         |path: &str, message: String| Finding { path: path.to_owned(), position: document.position(path), message };
-    let configured = stand_in::configure(&document.value)?;
+    let configured = stand_in::configure(&document.value);
     let (errors, warnings) = match &configured.config {
         Ok(config) => {
             let warnings = warnings::of(&document.value, config);
@@ -82,7 +82,7 @@ fn check(document: &Document) -> Result<Report, Problem> {
     });
     let notes = notes.collect();
     let file = document.file.display().to_string();
-    Ok(Report { file, within: document.within.clone(), errors, warnings, notes })
+    Report { file, within: document.within.clone(), errors, warnings, notes }
 }
 
 /// What does not may be the secret itself.

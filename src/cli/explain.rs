@@ -216,7 +216,8 @@ impl Target {
     }
 }
 
-fn current_time() -> Result<Timestamp, Problem> {
+/// The time now.
+pub fn current_time() -> Result<Timestamp, Problem> {
     let millis = u64::try_from(jiff::Timestamp::now().as_millisecond());
     millis.map(Timestamp::from_millis).map_err(|_| Problem::failure("the clock stands before 1970"))
 }

@@ -167,7 +167,10 @@ impl Deployment {
                     provider.insert("cluster".to_owned(), Value::String((*only).clone()));
                 }
                 _ => {
-                    provider.insert("cluster".to_owned(), names.into_iter().map(|(host, name)| (host, Value::from(name))).collect());
+                    provider.insert(
+                        "cluster".to_owned(),
+                        names.into_iter().map(|(host, name)| (host, Value::from(name))).collect(),
+                    );
                 }
             }
         }

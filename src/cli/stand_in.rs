@@ -1,17 +1,17 @@
 //! What stands in for what only a running gate has: environment variables, the provider's documents, a token.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jwt_compact::jwk::JsonWebKey;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
+use stepgate::cases::without_environment;
 use stepgate::config::{ConfigErrors, KeySource};
 use stepgate::jose::Algorithm;
 use stepgate::provider::{Endpoint, FetchFailure, Reply};
 use stepgate::time::Timestamp;
 use stepgate::{Config, Gate};
 
+use super::Problem;
 use super::document::Document;
-use super::{Problem, entropy};
 
 /// How often a gate is asked what it wants to fetch: metadata, then keys.
 const ROUNDS: usize = 4;
@@ -27,20 +27,18 @@ pub struct Configured {
 }
 
 /// Reads a configuration. A variable that is not set here may well be where the gate runs: something of the right kind stands in.
-pub fn configure(document: &Value) -> Result<Configured, Problem> {
-    let random = entropy()?;
-    let references = references(document);
-    let unset: Vec<_> = references.into_iter().filter(|(_, name)| std::env::var_os(name).is_none()).collect();
-    let signs = document.pointer("/client/authentication").and_then(Value::as_str) == Some("private_key_jwt");
-    let lookup = |name: &str| {
-        let (place, _) = match unset.iter().find(|(_, unset)| unset == name) {
-            Some(unset) => unset,
-            None => return std::env::var(name).ok(),
-        };
-        if place == "client.secret.env" && signs { private_key(&random) } else { Some(STANDARD.encode(random)) }
-    };
-    let config = Config::from_value(document, &lookup);
-    Ok(Configured { config, unset })
+pub fn configure(document: &Value) -> Configured {
+    let references = references(document).into_iter();
+    let unset: Vec<_> = references.filter(|(_, name)| std::env::var_os(name).is_none()).collect();
+    let stand_ins = without_environment(document);
+    let mut complete = document.clone();
+    for (place, _) in &unset {
+        let pointer = format!("/{}", place.trim_end_matches(".env").replace(['.', '['], "/").replace(']', ""));
+        if let (Some(place), Some(stand_in)) = (complete.pointer_mut(&pointer), stand_ins.pointer(&pointer)) {
+            *place = stand_in.clone();
+        }
+    }
+    Configured { config: Config::from_value(&complete, &|name| std::env::var(name).ok()), unset }
 }
 
 /// The configuration of a document that must be valid.
@@ -48,7 +46,7 @@ pub fn configure(document: &Value) -> Result<Configured, Problem> {
 /// # Errors
 /// Every problem, each with its line and column.
 pub fn valid(document: &Document) -> Result<Config, Problem> {
-    configure(&document.value)?.config.map_err(|errors| {
+    configure(&document.value).config.map_err(|errors| {
         let lines = errors.as_slice().iter().map(|error| format!("\n  {}: {error}", document.at(&error.path)));
         Problem::configuration(format!("the configuration is not valid{}", lines.collect::<String>()))
     })
@@ -63,11 +61,6 @@ pub fn variables(document: &Value) -> Vec<String> {
         }
     }
     names
-}
-
-fn private_key(random: &[u8; 32]) -> Option<String> {
-    let key = p256::ecdsa::SigningKey::from_slice(random).ok()?;
-    serde_json::to_string(&JsonWebKey::from(&key)).ok()
 }
 
 /// Each `{ env: NAME }` of a document.

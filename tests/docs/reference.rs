@@ -71,8 +71,16 @@ fn defaults_are_what_happens_without_the_field() {
                 assert_eq!(with, without, "{heading} {field}: `{default}` is not what happens without it");
             } else {
                 assert!(
-                    ["discovered", "chosen", "none", "the first path", "every host", "every method", "that of the document"]
-                        .contains(&default.as_str()),
+                    [
+                        "discovered",
+                        "chosen",
+                        "none",
+                        "the first path",
+                        "every host",
+                        "every method",
+                        "that of the document"
+                    ]
+                    .contains(&default.as_str()),
                     "{heading} {field}: a default in words, `{default}`"
                 );
                 accepted(&set(&document, at, &field, None), heading);

@@ -26,12 +26,10 @@ pub fn istio(deployment: Deployment) -> Result<String, Problem> {
     for mut example in parse(ISTIO)? {
         match kind(&example) {
             "WasmPlugin" => {
-                let document =
-                    deployment.document(&|Reached { host, port, .. }| format!("outbound|{port}||{host}"));
+                let document = deployment.document(&|Reached { host, port, .. }| format!("outbound|{port}||{host}"));
                 set(&mut example, "/spec/pluginConfig", document)?;
                 let variables = deployment.variables.iter();
-                let env: Vec<Value> =
-                    variables.map(|name| json!({ "name": name, "valueFrom": "HOST" })).collect();
+                let env: Vec<Value> = variables.map(|name| json!({ "name": name, "valueFrom": "HOST" })).collect();
                 set(&mut example, "/spec/vmConfig/env", env)?;
                 deployment.remove_unused(&mut example, "/spec", "vmConfig");
                 if let Some(module) = &deployment.module {
@@ -42,8 +40,7 @@ pub fn istio(deployment: Deployment) -> Result<String, Problem> {
             }
             "ServiceEntry" | "DestinationRule" => {
                 documents.extend(deployment.for_each_host(&example, &|example, port| {
-                    let pointers =
-                        ["/spec/ports/0/number", "/spec/trafficPolicy/portLevelSettings/0/port/number"];
+                    let pointers = ["/spec/ports/0/number", "/spec/trafficPolicy/portLevelSettings/0/port/number"];
                     for place in pointers {
                         if let Some(place) = example.pointer_mut(place) {
                             *place = port.into();

@@ -71,8 +71,8 @@ const gate :Workerd.Worker = (
         modules.join("\n"),
         variables.collect::<String>(),
     );
-    let document = serde_json::to_string_pretty(&deployment.document)
-        .map_err(|error| Problem::failure(error.to_string()))?;
+    let document =
+        serde_json::to_string_pretty(&deployment.document).map_err(|error| Problem::failure(error.to_string()))?;
     let mut files = vec![
         file("config.capnp", configuration),
         file("worker.js", WORKER.to_owned()),
@@ -80,8 +80,8 @@ const gate :Workerd.Worker = (
     ];
     for (_, name, _) in MODULES.iter().filter(|_| deployment.module.is_some()) {
         let source = Path::new(deployment.module.as_deref().unwrap_or_default()).join(name);
-        let content = std::fs::read(&source)
-            .map_err(|error| Problem::failure(format!("{}: {error}", source.display())))?;
+        let content =
+            std::fs::read(&source).map_err(|error| Problem::failure(format!("{}: {error}", source.display())))?;
         files.push((format!("stepgate/{name}"), content));
     }
     Ok(files)
