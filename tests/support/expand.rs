@@ -75,7 +75,12 @@ pub fn all(now: u64) -> Vec<Case> {
 fn file(path: &Path, now: u64) -> Vec<Case> {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a file name");
     let text = fs::read_to_string(path).expect("a case file");
-    let document: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{stem}: {error}"));
+    let written: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{stem}: {error}"));
+    document(stem, &written, now)
+}
+
+/// The cases of a document such as a file holds.
+pub fn document(stem: &str, document: &Value, now: u64) -> Vec<Case> {
     let cases = document["cases"].as_array().unwrap_or_else(|| panic!("{stem}: no `cases`"));
     cases.iter().map(|case| expand(stem, &document["config"], case, now)).collect()
 }
