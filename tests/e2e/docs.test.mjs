@@ -135,26 +135,6 @@ test("the command for a client's private key makes one that the gate takes, and 
   await assert.rejects(withoutIt, /must be a private EC key on P-256/);
 });
 
-test("the Auth0 Action asks for a second factor when, and only when, it is asked for", async () => {
-  const module = { exports: {} };
-  new Function("exports", only("js auth0-action"))(module.exports);
-  const multiFactor = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
-  const cases = [
-    [{}, 0],
-    [{ transaction: {} }, 0],
-    [{ transaction: { acr_values: [] } }, 0],
-    [{ transaction: { acr_values: ["other"] } }, 0],
-    [{ transaction: { acr_values: [multiFactor] } }, 1],
-    [{ transaction: { acr_values: ["other", multiFactor] } }, 1],
-  ];
-  for (const [event, times] of cases) {
-    const calls = [];
-    await module.exports.onExecutePostLogin(event, { multifactor: { enable: (...given) => calls.push(given) } });
-    assert.equal(calls.length, times, JSON.stringify(event));
-    if (times) assert.deepEqual(calls[0], ["any", { allowRememberBrowser: false }]);
-  }
-});
-
 test("the relabelling for Prometheus splits every name", () => {
   const { metric_relabel_configs: steps } = parse(only("yaml prometheus"));
   const relabel = (name) => {
