@@ -56,7 +56,8 @@ pub fn shown(text: &str, case: &Case) -> String {
     // What contains another comes first.
     minted.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
     let named = minted.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value, &format!("${{{name}}}")));
-    let named = named.replace(keys::SECRET, "$secret");
+    let secret = case.gate.client.secret.as_ref();
+    let named = secret.map_or_else(|| named.clone(), |secret| named.replace(secret.reveal(), "$secret"));
     let is_part = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
     let mut result = String::new();
     let mut rest = named.as_str();

@@ -85,7 +85,7 @@ fn every_problem_of_a_file_is_told_at_once() {
                 "name": "two",
                 "token": { "kye": "rsa" },
                 "tokens": { "a": { "in": "header" }, "b": 1 },
-                "request": { "headers": [["a"], ["b", "c", -1]], "path": 5 },
+                "request": { "headers": [["a"], ["b", "c", -1], ["d", "e", 100_001]], "path": 5 },
                 "replies": { "tokens": {}, "keys": [], "token": { "status": 42, "text": "a", "json": {}, "failure": "slow" } },
                 "expect": { "decision": "forward", "reason": "fine", "cookies": { "a": 1 }, "posted": { "keys": {} } },
                 "skip": { "library": 1 },
@@ -111,6 +111,7 @@ fn every_problem_of_a_file_is_told_at_once() {
         "file, `two`: request.path: must be a string, got `5`",
         "file, `two`: request.headers[0]: must be `[name, value]` or `[name, value, count]`, strings and a number up to 100000",
         "file, `two`: request.headers[1]: must be `[name, value]` or `[name, value, count]`, strings and a number up to 100000",
+        "file, `two`: request.headers[2]: must be `[name, value]` or `[name, value, count]`, strings and a number up to 100000",
         "file, `two`: replies.keys: must be a reply, or a list of replies, got an empty list",
         "file, `two`: replies.token.status: must be a whole number from 100 to 599, got `42`",
         "file, `two`: replies.token.text: contradicts `json`: give one of them",
@@ -505,6 +506,24 @@ fn no_outcome_shows_a_token_or_a_secret() {
     assert!(shown.contains("\"__Host-id_token=${new}; Path=/"), "{shown}");
     for part in token.split('.').chain([super::keys::SECRET, "Y2xpZW50"]) {
         assert!(!shown.contains(part), "{shown}");
+    }
+    for secret in [super::keys::SECRET, "short secret"] {
+        let client = json!({ "authentication": "client_secret_post", "secret": secret });
+        let outcome = outcome(
+            &own(),
+            json!({
+                "config": { "client": client },
+                "transaction": {},
+                "replies": { "token": { "status": 500 } },
+                "expect": {
+                    "decision": "unavailable",
+                    "reason": "token_exchange_failed",
+                    "posted": { "token": { "client_secret": null } },
+                },
+            }),
+        );
+        let found: Vec<&str> = outcome.differences.iter().map(|difference| difference.found.as_str()).collect();
+        assert_eq!(found, ["\"$secret\""]);
     }
     let forwarded = self::case(
         &config,
