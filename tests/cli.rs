@@ -337,3 +337,110 @@ fn there_are_no_colours_but_on_a_terminal() {
         tool().args(["check", "stepgate.yaml"]).current_dir(&folder.0).env("CLICOLOR_FORCE", "1").output().unwrap();
     assert!(ended(&forced).1.contains('\u{1b}'));
 }
+
+/// The commands of the tool in the blocks of a page, each block a list.
+fn documented(page: &str) -> Vec<Vec<String>> {
+    let mut blocks: Vec<Vec<String>> = Vec::new();
+    let mut in_shell = false;
+    for line in page.lines() {
+        if let Some(info) = line.trim_start().strip_prefix("```") {
+            in_shell = info.trim() == "sh";
+            if in_shell {
+                blocks.push(Vec::new());
+            }
+        }
+        let command = line.trim_start().trim_start_matches("- run: ");
+        if command.starts_with("stepgate ") && (in_shell || line.contains("- run: ")) {
+            match blocks.last_mut() {
+                Some(block) => block.push(command.to_owned()),
+                None => blocks.push(vec![command.to_owned()]),
+            }
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_documented_command_does_what_it_is_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    let files = |folder: &str| std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(files("docs").filter(|file| file.extension().is_some_and(|extension| extension == "md")));
+    pages.extend(files("providers").map(|folder| folder.join("README.md")));
+    let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.eyJpc3MiOiJodHRwczovL3RlbmFudC5hdXRoMC5jb20vIn0.c2ln";
+    let keys = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let (mut count, mut failures) = (0, Vec::new());
+    for page in pages {
+        for (index, block) in documented(&std::fs::read_to_string(&page).unwrap()).iter().enumerate() {
+            let name = page.strip_prefix(root).unwrap().display().to_string();
+            let folder = Folder::new(&format!("documented-{}-{index}", name.replace('/', "-")));
+            folder.file("token", token);
+            folder.file("keys.json", keys);
+            for given in ["providers", "envoy"] {
+                std::os::unix::fs::symlink(root.join(given), folder.0.join(given)).unwrap();
+            }
+            std::fs::copy(root.join("providers/auth0/stepgate.yaml"), folder.0.join("stepgate.yaml")).unwrap();
+            let path =
+                format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_BIN_EXE_stepgate")).parent().unwrap().display());
+            for command in block {
+                count += 1;
+                let shell =
+                    Command::new("bash").args(["-c", command]).env("PATH", &path).current_dir(&folder.0).output();
+                let (code, _, err) = ended(&shell.unwrap());
+                let expected: &[i32] = if command.starts_with("stepgate explain") { &[0, 2] } else { &[0] };
+                if !expected.contains(&code) {
+                    failures.push(format!("{name}: `{command}` ended with {code}: {err}"));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(count >= 30, "only {count}");
+}
+
+#[test]
+fn the_tool_decides_the_shared_cases_as_they_say() {
+    let folder = Folder::new("shared");
+    let cases = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")).unwrap();
+    let mut files: Vec<String> = cases.map(|entry| entry.unwrap().path().display().to_string()).collect();
+    files.retain(|file| file.ends_with(".json"));
+    let mut arguments = vec!["test", "--json"];
+    arguments.extend(files.iter().map(String::as_str));
+    let (code, out, err) = run(&folder, &arguments);
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
+    assert_eq!((code, &report["failed"], &report["skipped"]), (0, &0.into(), &0.into()));
+    println!("the tool: {} cases agree", report["passed"]);
+    assert!(report["passed"].as_u64().unwrap() >= 1_400);
+}
+
+#[test]
+fn own_cases_pass_or_say_what_differs() {
+    let folder = with_config("own-cases");
+    let cases = "\
+cases:
+  - name: a password is not enough
+    token: { claims: { amr: [pwd] } }
+    request: { path: /salary/me }
+    expect: { decision: redirect, reason: amr_insufficient, authorize: { max_age: '300' } }
+  - name: news are open
+    request: { path: /news }
+    expect: { decision: forward, reason: not_protected }
+";
+    folder.file("cases.yaml", cases);
+    let (code, out, err) = run(&folder, &["test", "stepgate.yaml", "cases.yaml", "--junit", "report.xml"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "pass: 2 passed, 0 failed, 0 skipped\n", ""));
+    let report = std::fs::read_to_string(folder.0.join("report.xml")).unwrap();
+    assert!(report.contains(r#"<testsuite name="cases.yaml" tests="2" failures="0""#), "{report}");
+
+    folder.file("wrong.yaml", &cases.replace("'300'", "'60'"));
+    let (code, out, _) = run(&folder, &["test", "stepgate.yaml", "wrong.yaml"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("FAIL wrong.yaml/a password is not enough") && out.contains(r#"expected "60""#), "{out}");
+
+    folder.file("mistaken.yaml", &cases.replace("expect", "expects"));
+    let (code, _, err) = run(&folder, &["test", "stepgate.yaml", "mistaken.yaml"]);
+    assert!(code == 1 && err.contains("mistaken.yaml, `a password is not enough`: expects: unknown field"), "{err}");
+    assert_eq!(run(&folder, &["test", "stepgate.yaml"]).0, 1);
+    folder.file("stepgate.yaml", &CONFIG.replace("issuer:", "isuer:"));
+    assert_eq!(run(&folder, &["test", "stepgate.yaml", "cases.yaml"]).0, 3);
+}
