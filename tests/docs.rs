@@ -12,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
+use stepgate::cases::CaseFile;
 use stepgate::config::fields;
 use stepgate::http::{Request, Response};
 use stepgate::oidc::RESERVED_PARAMETERS;
@@ -38,11 +39,12 @@ mod troubleshooting;
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
-const KINDS: [&str; 28] = [
+const KINDS: [&str; 29] = [
     "yaml stepgate",           // a gate configuration
     "yaml stepgate example",   // the one of the page's examples
     "yaml stepgate-part",      // laid over the smallest one it is one
     "json stepgate-part",      //
+    "yaml cases",              // agree with the page's first gate configuration
     "yaml envoy http_filters", // Envoy accepts it: tests/e2e/docs.test.mjs; so with the next four
     "yaml envoy vm_config",
     "yaml envoy clusters",
@@ -341,6 +343,26 @@ fn commands_are_known_and_do_what_is_said() {
         }
     }
     assert_eq!(statuses, [302, 401], "as docs/envoy.md says");
+}
+
+#[test]
+fn cases_agree_with_the_configuration_of_their_page() {
+    let mut count = 0;
+    for page in pages() {
+        let blocks = page.blocks();
+        for block in blocks.iter().filter(|block| block.info == "yaml cases") {
+            let config = blocks.iter().find(|block| block.info == "yaml stepgate").expect("a configuration");
+            let config = yaml(&config.text, &config.place);
+            let cases = CaseFile::from_value(&block.place, &yaml(&block.text, &block.place));
+            let cases = cases.and_then(|cases| cases.expand(Some(&config), 1_800_000_000));
+            for case in cases.unwrap_or_else(|errors| panic!("{errors}")) {
+                let outcome = stepgate::cases::run(&case);
+                assert!(outcome.is_as_expected(), "{outcome}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 3, "only {count}");
 }
 
 #[test]
