@@ -176,7 +176,7 @@ fn lines_of_the_log_are_the_ones_that_are_written() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 7);
+    assert_eq!(checked, 8);
 }
 
 #[test]
