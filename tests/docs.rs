@@ -316,6 +316,8 @@ fn commands_are_known_and_do_what_is_said() {
                 Some(("make", target)) => assert!(targets.contains(target), "{place}: {line}"),
                 // Run, and their output used: tests/e2e/docs.test.mjs.
                 Some(("openssl" | "node", _)) => {}
+                // Run: tests/e2e/oci.test.mjs and tests/e2e/release.test.mjs.
+                Some(("skopeo" | "sha256sum", _)) => {}
                 Some(("envoy", rest)) => assert_eq!(rest, "--mode validate -c envoy.yaml", "{place}"),
                 Some(("curl", rest)) => statuses.push(curl(rest)),
                 _ => panic!("{place}: an unknown command, {line}"),
