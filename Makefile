@@ -19,6 +19,7 @@ export ENVOY_OLDEST := $(CURDIR)/$(ENVOY_OLDEST_BIN)
 export STEPGATE_WASM ?= $(CURDIR)/dist/stepgate.wasm
 export STARLETTE := $(CURDIR)/.tools/starlette
 export SERVERS := $(CURDIR)/.tools/servers
+export PROMETHEUS := $(CURDIR)/.tools/prometheus
 
 # Servers to try the gate in front of.
 ORIGINS := .tools/nginx .tools/starlette/starlette/__init__.py .tools/java .tools/servers/unpacked
@@ -59,13 +60,21 @@ dist/edge/package.json: $(RUST_SOURCES) $(EDGE_SOURCES) .tools/targets .tools/bi
 	cp $(EDGE_SOURCES) dist/edge
 	@touch $@
 
+.PHONY: cli
+cli: dist/stepgate ## Build the command-line tool, dist/stepgate
+
+dist/stepgate: $(RUST_SOURCES) schema/stepgate.schema.json
+	cargo build --locked --release --bin stepgate
+	@mkdir -p dist
+	cp target/release/stepgate $@
+
 .PHONY: demo
 demo: APP := portal
 demo: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Run the demo until Ctrl-C; APP=own-login: with an app that has a login
 	@node demo/run.mjs $(APP)
 
 .PHONY: test
-test: dist/stepgate.wasm dist/host-crypto.wasm dist/edge/package.json node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium .tools/valgrind $(ORIGINS) ## Set up and run every test
+test: dist/stepgate.wasm dist/host-crypto.wasm dist/edge/package.json node_modules/.package-lock.json $(ENVOY_BIN) $(ENVOY_OLDEST_BIN) .tools/chromium .tools/valgrind .tools/prometheus/unpacked $(ORIGINS) ## Set up and run every test
 	cargo test --locked
 	$(MAKE) --no-print-directory instructions
 	node --test --test-concurrency=2 tests/e2e/*.test.mjs
@@ -114,6 +123,10 @@ instructions-record: .tools/valgrind ## Count them, and write them to bench/inst
 .PHONY: soak
 soak: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) ## Flood real Envoy with SOAK_REQUESTS (200,000) while everything around it fails
 	node tests/e2e/soak/run.mjs
+
+.PHONY: dashboard
+dashboard: dist/stepgate.wasm node_modules/.package-lock.json $(ENVOY_BIN) .tools/prometheus/unpacked ## Draw observe/dashboard.svg from a run of the demo with Prometheus (two minutes)
+	node observe/picture.mjs
 
 .PHONY: lint
 lint: .tools/targets .tools/bin/cargo-deny dist/stepgate.wasm ## Check format, lints, dependencies and the module's imports
@@ -187,6 +200,13 @@ node_modules/.package-lock.json: package.json package-lock.json
 	rm -rf $(@D) && mkdir -p $(@D)
 	apt-get update -qq
 	cd $(@D) && apt-get download -qq libtomcat10-java micro-httpd && for package in *.deb; do dpkg -x "$$package" .; done
+	@touch $@
+
+# Unpacked: installed, it would be started.
+.tools/prometheus/unpacked:
+	rm -rf $(@D) && mkdir -p $(@D)
+	apt-get update -qq
+	cd $(@D) && apt-get download -qq prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
 	@touch $@
 
 .tools/starlette/starlette/__init__.py: tools/starlette.txt

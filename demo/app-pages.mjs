@@ -12,6 +12,7 @@ export function homePage({ user }) {
         ${tile("/news", icons.news, "News", "What happened this week. Your password is enough.")}
         ${tile("/salary", icons.lock, "Salary", "Your payslips. The gate in front of the portal asks for a second factor.")}
         ${tile("/salary/bank-account", icons.bank, "Bank account", "Where your salary goes. Wants a login of the last minute as well.")}
+        ${tile("/expenses", icons.receipt, "Expenses", "What you have spent. Soon to want a second factor: its rule only reports for now.")}
       </div>
       <section class="card stack">
         <div class="intro"><h2>Latest payslip</h2><p class="muted">The page fetches it in the background, and learns from the answer what is missing.</p></div>
@@ -67,6 +68,24 @@ export function bankAccountPage({ user, iban = "DE89370400440532013000" }) {
           </div>
           <div><button class="button">Save</button>${result}</div>
         </form>
+      </section>`,
+  });
+}
+
+export function expensesPage({ user, countersUrl }) {
+  return page({
+    title: "Expenses", path: "/expenses", user,
+    body: html`
+      ${intro("Expenses", "This page opens with a password alone. Its rule, in report mode, asks for a second factor: the gate notes what it would have done, and changes nothing.")}
+      <section class="card stack">
+        <h2>What the gate notes, as long as you have given no second factor</h2>
+        <dl class="notes">
+          <div><dt>A line in Envoy's log</dt><dd><code>stepgate: report only, rule expenses: amr_missing: …</code></dd></div>
+          <div><dt>The access log</dt><dd><code>"status":200, "stepgate":"amr_missing", "stepgate_decision":"report", "stepgate_rule":"expenses"</code></dd></div>
+          <div><dt>A counter</dt><dd><code>stepgate_rules{decision="report",reason="amr_missing",rule="expenses"}</code></dd></div>
+        </dl>
+        <p class="muted">The first two appear where the demo runs. Open Salary, give a code and come back: then nothing is left to report.</p>
+        ${countersUrl && html`<div><a class="button quiet" href="${countersUrl}">What it has counted</a></div>`}
       </section>`,
   });
 }

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 
-import { bankAccountPage, homePage, messagePage, newsPage, payslipsPage, salaryPage } from "./app-pages.mjs";
+import { bankAccountPage, expensesPage, homePage, messagePage, newsPage, payslipsPage, salaryPage } from "./app-pages.mjs";
 import { FormTooLarge, readForm } from "./form.mjs";
 import { pageHeaders } from "./html.mjs";
 import { failed, noSuchPage, notLikeThis, payslips } from "./portal.mjs";
@@ -21,6 +21,7 @@ const pages = new Map([
   ["/salary", salaryPage],
   ["/salary/2026", payslipsPage],
   [BANK_ACCOUNT, bankAccountPage],
+  ["/expenses", expensesPage],
 ]);
 
 const nobody = {
@@ -32,8 +33,8 @@ const noIban = {
   title: "That is no IBAN", text: "Nothing has changed.", links: [["Back", BANK_ACCOUNT], ["Home", "/"]],
 };
 
-/** Listens on 127.0.0.1. `onRequest` is told of every request. */
-export async function startApp({ port = 8081, onRequest = () => {} } = {}) {
+/** Listens on 127.0.0.1. `onRequest` is told of every request; `countersUrl` is where the gate's counters are. */
+export async function startApp({ port = 8081, countersUrl, onRequest = () => {} } = {}) {
   const ibans = new Map();
 
   // Envoy keeps connections for longer than Node does by default: one that closes as Envoy uses it again is a 503.
@@ -63,7 +64,7 @@ export async function startApp({ port = 8081, onRequest = () => {} } = {}) {
     }
     const page = pages.get(path);
     if (!page) return send(response, 404, messagePage({ ...noSuchPage, user }));
-    send(response, 200, page({ user, iban: ibans.get(user) }));
+    send(response, 200, page({ user, iban: ibans.get(user), countersUrl }));
   }
 
   async function changeBankAccount(request, response, user) {

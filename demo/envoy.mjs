@@ -18,7 +18,10 @@ const LOG_LINES = 15;
 /** The arguments that run a file itself. */
 export const asItIs = (file) => ["--config-path", file];
 
-/** The arguments that run a file with these addresses in it, and with the gate's configuration as `adjustGate` makes it. */
+/**
+ * The arguments that run a file with these addresses in it, and with the gate's configuration, and all around it, as
+ * `adjustGate` makes them.
+ */
 export function withAddresses(file, { ports, issuer, publicUrl, wasm, adjustGate = () => {} }) {
   const config = parse(readFileSync(`${ROOT}${file}`, "utf8"));
   const [listener] = config.static_resources.listeners;
@@ -34,17 +37,17 @@ export function withAddresses(file, { ports, issuer, publicUrl, wasm, adjustGate
   plugin.vm_config.code.local.filename = wasm;
   plugin.configuration.value.provider.issuer = issuer;
   plugin.configuration.value.client.redirect_uri = `${publicUrl}/callback`;
-  adjustGate(plugin.configuration.value);
+  adjustGate(plugin.configuration.value, config);
   return ["--config-yaml", JSON.stringify(config)];
 }
 
-/** Resolves when Envoy serves. `onAccess` gets each line of the access log, as an object. */
-export async function startEnvoy({ binary, configuration, environment, adminPort, signal, onAccess = () => {} }) {
+/** Resolves when Envoy serves. `onAccess` gets each line of the access log, as an object; `onLog` each of Envoy's own log. */
+export async function startEnvoy({ binary, configuration, environment, adminPort, signal, onAccess = () => {}, onLog = () => {} }) {
   const child = spawn(binary, [
     ...configuration,
     "--use-dynamic-base-id",
     "--concurrency", "2",
-    "--log-level", "warning",
+    "--log-level", "warning", "--component-log-level", "wasm:info",
     "--file-flush-interval-msec", "50", // a person waits for the access log
   ], {
     cwd: ROOT,
@@ -55,6 +58,7 @@ export async function startEnvoy({ binary, configuration, environment, adminPort
 
   const lastLines = [];
   createInterface({ input: child.stderr }).on("line", (line) => {
+    onLog(line);
     lastLines.push(line);
     if (lastLines.length > LOG_LINES) lastLines.shift();
   });

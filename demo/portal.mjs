@@ -94,5 +94,6 @@ export const icons = {
   logo: icon('<path d="M12 3l9 16H3z"/><path d="M8 13h8"/>'),
   news: icon('<path d="M4 5h13v14H6a2 2 0 0 1-2-2z"/><path d="M17 9h3v8a2 2 0 0 1-2 2"/><path d="M8 9h5M8 13h5"/>'),
   lock: icon('<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 8 0v3"/>'),
+  receipt: icon('<path d="M6 3h12v18l-3-2-3 2-3-2-3 2z"/><path d="M9 8h6M9 12h6"/>'),
   bank: icon('<path d="M3 10l9-6 9 6z"/><path d="M6 10v8M10 10v8M14 10v8M18 10v8M3 20h18"/>'),
 };

@@ -33,6 +33,8 @@ const tours = {
         + "that it is you. Do so: the gate sends you to the provider for a code, and back to Home. Press again.",
       "Open Salary: no question now. The app has no code for any of this; it sees a header with your user name.",
       "Wait a minute and open Bank account: that page wants a login that is fresh.",
+      "Expenses has a rule in report mode. Sign out, open it and sign in: the page opens with the password alone, and the\n"
+        + "gate tells what it would have asked for, in Envoy's log, in the access log and in a counter.",
       "Sign out: of the portal, and of the provider if you like.",
     ],
   },
@@ -56,6 +58,7 @@ try {
     signal: stopped.signal,
     onCodeWanted: ({ user, code, remaining }) => say(`${style(["bold", "yellow"], `one-time code for ${user}: ${code}`)}  (a new one in ${remaining} s)`),
     onAccess: (entry) => say(decisionLine(entry)),
+    onLog: (line) => line.includes("stepgate: report only") && say(style("magenta", line.slice(line.indexOf("stepgate:")))),
   });
   console.log(welcome(tours[app], demo));
   const end = await Promise.race([interrupted.then(() => undefined), demo.envoyExited]);
@@ -81,7 +84,7 @@ function chosenPorts() {
   }));
 }
 
-function welcome({ summary, steps }, { publicUrl, adminUrl, provider }) {
+function welcome({ summary, steps }, { publicUrl, adminUrl, countersUrl, provider }) {
   const heading = (text) => style("bold", text);
   return `
 ${heading("Stepgate demo")}   ${summary}
@@ -89,6 +92,7 @@ ${heading("Stepgate demo")}   ${summary}
   Portal      ${style("cyan", `${publicUrl}/`)}   Envoy with Stepgate, the app behind it
   Provider    ${style("cyan", provider.issuer)}
   Counters    ${style("cyan", `${adminUrl}/stats?filter=stepgate`)}
+  By rule     ${style("cyan", countersUrl)}
 
   User        ${DEMO_USER.username}
   Password    ${DEMO_USER.password}
@@ -105,11 +109,12 @@ Ctrl-C stops everything. What the gate decides:
 `;
 }
 
-function decisionLine({ method, path, status, details, stepgate: reason }) {
+function decisionLine({ method, path, status, details, stepgate: reason, stepgate_decision: decision, stepgate_rule: rule }) {
   const request = `${method ?? "-"} ${path ?? "-"}`;
   if (!reason) {
     return style("dim", `${request}  ${status}  ${details === "via_upstream" ? "no rule" : `by Envoy itself: ${details}`}`);
   }
+  if (decision === "report") return `${request}  ${style("magenta", String(status))}  ${style("bold", reason)}, let through: ${rule} only reports`;
   const [tint, meaning] = meanings[reason] ?? meanings[status] ?? ["red", "refused"];
   return `${request}  ${style(tint, String(status))}  ${style("bold", reason)}, ${meaning}`;
 }

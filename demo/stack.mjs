@@ -29,6 +29,7 @@ export async function startDemo({
   onCodeWanted,
   onRequest,
   onAccess,
+  onLog,
 }) {
   if (!Object.hasOwn(APPS, appName)) throw new DemoError(`APP must be one of: ${Object.keys(APPS).join(", ")}.`);
   const { start, config } = APPS[appName];
@@ -44,12 +45,14 @@ export async function startDemo({
 
   try {
     const publicUrl = `http://127.0.0.1:${ports.portal}`;
+    const adminUrl = `http://127.0.0.1:${ports.admin}`;
+    const countersUrl = `${adminUrl}/stats/prometheus?filter=stepgate_rules`;
     const clientSecret = randomBytes(32).toString("base64url");
     const provider = await startProvider({
       port: ports.provider, clientSecret, redirectUri: `${publicUrl}/callback`, onCodeWanted,
     });
     running.push({ stop: provider.close });
-    const app = await start({ port: ports.app, issuer: provider.issuer, clientSecret, publicUrl, onRequest });
+    const app = await start({ port: ports.app, issuer: provider.issuer, clientSecret, publicUrl, countersUrl, onRequest });
     running.push({ stop: app.close });
     signal?.throwIfAborted();
 
@@ -64,9 +67,10 @@ export async function startDemo({
       adminPort: ports.admin,
       signal,
       onAccess,
+      onLog,
     });
     running.push(proxy);
-    return { publicUrl, adminUrl: `http://127.0.0.1:${ports.admin}`, provider, envoyExited: proxy.exited, stop };
+    return { publicUrl, adminUrl, countersUrl, provider, envoyExited: proxy.exited, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -4,12 +4,18 @@
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
-#[allow(dead_code, reason = "the library's own runner is in there too")]
+#[allow(dead_code, reason = "what tests take from the runner is in there too")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = std::env::args().nth(1).ok_or("usage: expand-cases SECONDS_SINCE_THE_UNIX_EPOCH")?;
-    println!("{}", serde_json::to_string(&support::expand::all(now.parse()?))?);
+    let mut cases = Vec::new();
+    for case in support::all_cases(now.parse()?) {
+        let mut printed = serde_json::to_value(&case)?;
+        printed["name"] = format!("{}/{}", case.file, case.name).into();
+        cases.push(printed);
+    }
+    println!("{}", serde_json::to_string(&cases)?);
     Ok(())
 }

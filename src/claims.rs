@@ -111,6 +111,18 @@ impl VerifiedIdToken {
         self.expires
     }
 
+    /// When the token begins to be valid, where it says so.
+    #[must_use]
+    pub const fn not_before(&self) -> Option<Timestamp> {
+        self.not_before
+    }
+
+    /// When the token was issued.
+    #[must_use]
+    pub const fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
     /// When the person logged in.
     #[must_use]
     pub const fn auth_time(&self) -> Option<Timestamp> {

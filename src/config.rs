@@ -22,7 +22,7 @@ pub use callback::{
     MAX_OWN_PATH_BYTES, MAX_SEALING_KEYS, ResponseMode, SameSite,
 };
 pub use decode::{ConfigError, ConfigErrors};
-use decode::{Node, Object};
+pub(crate) use decode::{Node, Object};
 pub use forward::{ForwardConfig, MAX_IDENTITY_HEADERS, RESERVED_HEADERS, field_key};
 
 /// The longest configuration document, in bytes.
@@ -198,13 +198,14 @@ impl Config {
 /// The fields of each object of the document, in the order of the reference.
 pub mod fields {
     /// The document itself.
-    pub const ROOT: [&str; 9] = [
+    pub const ROOT: [&str; 10] = [
         "provider",
         "client",
         "token",
         "step_up",
         "acr_levels",
         "rules",
+        "mode",
         "case_insensitive_paths",
         "callback",
         "forward",

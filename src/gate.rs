@@ -16,7 +16,7 @@ use crate::env::Env;
 use crate::flow::{OwnCookieNames, Start, id_token, origin_of, pushed_request_uri, route};
 use crate::forward;
 use crate::http::{Request, RequestEdits};
-use crate::jose::{Algorithm, Jws, SignatureCheck, SignedClaims, VerificationKey};
+use crate::jose::{Algorithm, Jws, Key, SignatureCheck, SignedClaims, VerificationKey};
 use crate::oidc::{AuthorizationRequest, state_for_app};
 use crate::provider::{Asked, Endpoint, Fault, Fetch, Lookup, Provider, Reply, Service};
 use crate::reason::Reason;
@@ -230,7 +230,7 @@ impl Gate {
     }
 
     /// The token of a request, a sealed one opened, and the count of attempts that is beside it.
-    fn find_token(&self, request: &Request<'_>) -> (Result<Option<Found>, Reason>, Attempts) {
+    pub(crate) fn find_token(&self, request: &Request<'_>) -> (Result<Option<Found>, Reason>, Attempts) {
         let TokenConfig { cookie, header, max_bytes, .. } = &self.config.token;
         let sealing = self.config.callback.as_ref().filter(|callback| callback.seal_token);
         let open = |value: String| {
@@ -350,19 +350,48 @@ impl Gate {
             };
         }
         self.provider.follow_clock(env.now);
-        let unusable = match self.provider.key(jws.algorithm(), jws.kid(), env.now, inquiry.asked) {
-            Lookup::Found(Ok(key)) => return Self::verify(inquiry, purpose, jws, VerificationKey::Public(key)),
+        match self.provider.key(jws.algorithm(), jws.kid(), env.now, inquiry.asked) {
+            Lookup::Found(Ok(key)) => Self::verify(inquiry, purpose, jws, VerificationKey::Public(key)),
             Lookup::Fetch(fetch) if purpose.may_wait() => {
                 let stage = Stage::Key(purpose, jws, fetch.endpoint);
-                return Step::Fetch(fetch, Pending { inquiry, stage });
+                Step::Fetch(fetch, Pending { inquiry, stage })
             }
-            Lookup::Found(Err(())) => Reason::AlgorithmNotAllowed("its key is of another type or use"),
-            Lookup::Fetch(fetch) if fetch.for_unknown_kid => Reason::KeyUnknown,
-            Lookup::Fetch(fetch) => Reason::KeysUnavailable { retry_after: fetch.timeout },
-            Lookup::Unknown => Reason::KeyUnknown,
-            Lookup::Unavailable(retry_after) => Reason::KeysUnavailable { retry_after },
+            other => self.conclude(inquiry, purpose, Err(no_key(&other)), env),
+        }
+    }
+
+    /// What this gate makes of a token by the keys that it knows now, apart from its times and of what a rule asks for.
+    /// `verdict`: somebody else's on the signature, which is checked in software otherwise. Nothing remembers the outcome.
+    ///
+    /// # Errors
+    /// What is wrong with the token.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn inspect(
+        &mut self,
+        token: &str,
+        verdict: Option<bool>,
+        now: Timestamp,
+    ) -> Result<VerifiedIdToken, Reason> {
+        let client = &self.config.client;
+        let jws = Jws::parse(token, self.config.token.max_bytes, &self.config.token.algorithms)?;
+        let key = if jws.algorithm() == Algorithm::Hs256 {
+            VerificationKey::ClientSecret(client.secret.clone().ok_or(Reason::KeyUnknown)?)
+        } else {
+            match self.provider.key(jws.algorithm(), jws.kid(), now, Asked::default()) {
+                Lookup::Found(Ok(key)) => VerificationKey::Public(key),
+                other => return Err(no_key(&other)),
+            }
         };
-        self.conclude(inquiry, purpose, Err(unusable), env)
+        let claims = match verdict {
+            Some(valid) => jws.verify_by_host(valid),
+            None => jws.verify_in_software(&key),
+        };
+        VerifiedIdToken::accept(claims?, self.expected())
+    }
+
+    fn expected(&self) -> Expected<'_> {
+        let client = &self.config.client;
+        Expected { issuer: &self.config.provider.issuer, client_id: &client.id, audiences: &client.audiences }
     }
 
     fn verify(inquiry: Inquiry, purpose: Purpose, jws: Box<Jws>, key: VerificationKey) -> Step {
@@ -376,10 +405,7 @@ impl Gate {
         claims: Result<SignedClaims, Reason>,
         key: VerificationKey,
     ) -> Result<Arc<VerifiedIdToken>, Reason> {
-        let client = &self.config.client;
-        let issuer = &self.config.provider.issuer;
-        let expected = Expected { issuer, client_id: &client.id, audiences: &client.audiences };
-        let verified = Arc::new(VerifiedIdToken::accept(claims?, expected)?);
+        let verified = Arc::new(VerifiedIdToken::accept(claims?, self.expected())?);
         self.cache.insert(token, verified.clone(), key);
         Ok(verified)
     }
@@ -518,6 +544,16 @@ impl Gate {
             further: Vec::new(),
         };
         request.url(endpoint)
+    }
+}
+
+/// Why there is no key to verify a token with, where nobody waits for one.
+fn no_key(lookup: &Lookup<Result<Arc<Key>, ()>>) -> Reason {
+    match lookup {
+        Lookup::Found(_) => Reason::AlgorithmNotAllowed("its key is of another type or use"),
+        Lookup::Fetch(fetch) if !fetch.for_unknown_kid => Reason::KeysUnavailable { retry_after: fetch.timeout },
+        Lookup::Fetch(_) | Lookup::Unknown => Reason::KeyUnknown,
+        Lookup::Unavailable(retry_after) => Reason::KeysUnavailable { retry_after: *retry_after },
     }
 }
 

@@ -30,7 +30,11 @@
 )]
 #![cfg_attr(test, allow(clippy::string_slice, reason = "a test may panic"))]
 
+#[cfg(not(target_family = "wasm"))]
+pub mod cases;
 pub mod config;
+#[cfg(not(target_family = "wasm"))]
+pub mod explain;
 pub mod flow;
 pub mod http;
 pub mod jose;

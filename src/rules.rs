@@ -215,6 +215,19 @@ impl Rules {
         }
     }
 
+    /// Every rule, in the document's order.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
+    /// Whether paths are compared without regard to case.
+    #[cfg(not(target_family = "wasm"))]
+    #[must_use]
+    pub const fn is_case_insensitive(&self) -> bool {
+        self.case_insensitive
+    }
+
     /// The readings of a request target under the option for origins that ignore case.
     #[must_use]
     pub fn readings(&self, target: &[u8]) -> Readings {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up: a module imports only from those before it, or from its own row.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 14] = [
     &["time", "encoding", "secret"],
     &["reason", "env"],
     &["http", "path", "seal", "template"],
@@ -17,7 +17,9 @@ const LAYERS: [&[&str]; 12] = [
     &["provider", "cache", "answer", "forward"],
     &["flow"],
     &["gate", "wire"],
-    &["host"],
+    &["explain"],
+    &["host", "cases"],
+    &["cli", "main"],
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

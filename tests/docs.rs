@@ -12,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
+use stepgate::cases::CaseFile;
 use stepgate::config::fields;
 use stepgate::http::{Request, Response};
 use stepgate::oidc::RESERVED_PARAMETERS;
@@ -28,25 +29,32 @@ mod login;
 mod markdown;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/rotation.rs"]
+mod rotation;
 #[path = "docs/semantics.rs"]
 mod semantics;
+#[path = "docs/troubleshooting.rs"]
+mod troubleshooting;
 
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 29] = [
     "yaml stepgate",           // a gate configuration
     "yaml stepgate example",   // the one of the page's examples
     "yaml stepgate-part",      // laid over the smallest one it is one
     "json stepgate-part",      //
+    "yaml cases",              // agree with the page's first gate configuration
     "yaml envoy http_filters", // Envoy accepts it: tests/e2e/docs.test.mjs; so with the next four
     "yaml envoy vm_config",
     "yaml envoy clusters",
     "yaml envoy bootstrap",
     "yaml envoy access_log",
-    "yaml istio", // must be YAML, its access log must be ours; so with the next two
+    "yaml envoy before", // filters that the gate takes the place of
+    "yaml istio",        // must be YAML, its access log must be ours; so with the next two
     "yaml envoy-gateway",
     "yaml prometheus",     // and its expressions must match: tests/e2e/docs.test.mjs
+    "yaml github-actions", // its commands are known, as those of `sh` are
     "json",                // must be JSON
     "json stepgate",       // a gate configuration
     "js worker",           // is run, as it stands: tests/e2e/edge.test.mjs; so with the next two
@@ -55,10 +63,10 @@ const KINDS: [&str; 26] = [
     "json step-up-failed", // the answer to a login that never suffices
     "http request",        // a request, and the answer behind it must be the gate's
     "http",
-    "js auth0-action", // is run: tests/e2e/docs.test.mjs
-    "js",              // from demo/, shortened
-    "sh",              // only commands that are known
+    "sh",         // only commands that are known
+    "sh cluster", // so, too, and they need a cluster: nothing runs them here
     "text",
+    "text other",    // other software's configuration, which nothing here can check
     "text problems", // what a configuration with these problems is answered with
     "text state",    // the `state` of the page's first example
 ];
@@ -168,7 +176,7 @@ fn every_gate_configuration_is_accepted() {
             count += 1;
         }
     }
-    assert!(count >= 20, "only {count}");
+    assert!(count >= 14, "only {count}");
 }
 
 /// A gate that runs a request through the library.
@@ -309,20 +317,78 @@ fn make_targets_and_files_that_are_named_exist() {
 fn commands_are_known_and_do_what_is_said() {
     let targets = make_targets();
     let mut statuses = Vec::new();
-    for block in pages().iter().flat_map(Page::blocks).filter(|block| block.info == "sh") {
-        for line in block.text.lines() {
-            let place = &block.place;
+    for block in pages().iter().flat_map(Page::blocks) {
+        let place = &block.place;
+        let commands = match block.info.as_str() {
+            "sh" => block.text.lines().map(str::to_owned).collect(),
+            "yaml github-actions" => steps(&yaml(&block.text, place)),
+            _ => continue,
+        };
+        for line in &commands {
             match line.split_once(' ') {
                 Some(("make", target)) => assert!(targets.contains(target), "{place}: {line}"),
                 // Run, and their output used: tests/e2e/docs.test.mjs.
                 Some(("openssl" | "node", _)) => {}
+                Some(("stepgate", rest)) => {
+                    let known = ["check", "explain", "test", "decode", "schema", "render", "keygen", "completions"];
+                    assert!(known.contains(&rest.split(' ').next().expect("a word")), "{place}: {line}");
+                }
+                // Run in their order, each with what the page says of it: tests/e2e/deployment.test.mjs.
+                Some(("cp" | "mv" | "export" | "envoy", _)) if block.place.starts_with("docs/envoy.md:") => {}
+                Some(("curl", rest)) if rest.starts_with("-i ") => statuses.push(curl(rest)),
+                Some(("curl", _)) if block.place.starts_with("docs/envoy.md:") => {}
                 Some(("envoy", rest)) => assert_eq!(rest, "--mode validate -c envoy.yaml", "{place}"),
-                Some(("curl", rest)) => statuses.push(curl(rest)),
                 _ => panic!("{place}: an unknown command, {line}"),
             }
         }
     }
     assert_eq!(statuses, [302, 401], "as docs/envoy.md says");
+}
+
+#[test]
+fn cases_agree_with_the_configuration_of_their_page() {
+    let mut count = 0;
+    for page in pages() {
+        let blocks = page.blocks();
+        for block in blocks.iter().filter(|block| block.info == "yaml cases") {
+            let config = blocks.iter().find(|block| block.info == "yaml stepgate").expect("a configuration");
+            let config = yaml(&config.text, &config.place);
+            let cases = CaseFile::from_value(&block.place, &yaml(&block.text, &block.place));
+            let cases = cases.and_then(|cases| cases.expand(Some(&config), 1_800_000_000));
+            for case in cases.unwrap_or_else(|errors| panic!("{errors}")) {
+                let outcome = stepgate::cases::run(&case);
+                assert!(outcome.is_as_expected(), "{outcome}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 3, "only {count}");
+}
+
+#[test]
+fn commands_for_a_cluster_are_known_and_their_files_exist() {
+    let mut count = 0;
+    for block in pages().iter().flat_map(Page::blocks).filter(|block| block.info == "sh cluster") {
+        for line in block.text.replace("\\\n", " ").lines() {
+            let mut words = line.split_whitespace();
+            let program = words.next().expect("a command");
+            assert!(["kubectl", "istioctl", "helm"].contains(&program), "{}: {line}", block.place);
+            for file in words.filter(|word| word.starts_with("envoy/")) {
+                assert!(root(file).exists(), "{}: there is no `{file}`", block.place);
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "only {count}");
+}
+
+/// The commands of a workflow's steps.
+fn steps(workflow: &Value) -> Vec<String> {
+    let jobs = workflow["jobs"].as_object().expect("jobs");
+    let steps = jobs.values().flat_map(|job| job["steps"].as_array().expect("steps"));
+    let commands: Vec<String> = steps.filter_map(|step| Some(step.get("run")?.as_str()?.to_owned())).collect();
+    assert!(!commands.is_empty(), "a workflow does something");
+    commands
 }
 
 /// What the smallest gate answers to a `curl`.

@@ -14,7 +14,7 @@ use stepgate::{Config, Decision, Env, Gate, Outcome, Pending, Step};
 #[allow(dead_code, reason = "each test crate uses a part of it")]
 mod support;
 
-use support::{expand, keys};
+use support::{keys, mint};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -47,7 +47,7 @@ fn gate(config: &Value) -> Gate {
 }
 
 fn token(config: &Value, specification: Value) -> String {
-    expand::mint(&specification, config, NOW)
+    mint(&specification, config, NOW)
 }
 
 fn good_token(config: &Value) -> String {

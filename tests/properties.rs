@@ -12,7 +12,7 @@ use stepgate::{Config, DecisionKind, Env, Gate, Outcome, Step};
 #[allow(dead_code, reason = "each test crate uses a part of it")]
 mod support;
 
-use support::{expand, keys};
+use support::{keys, mint};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -30,9 +30,7 @@ static CONFIG: LazyLock<Value> = LazyLock::new(|| {
 });
 
 static TOKENS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    ["rsa", "ec", "ed"]
-        .map(|key| expand::mint(&json!({ "key": key, "claims": { "amr": ["mfa"] } }), &CONFIG, NOW))
-        .to_vec()
+    ["rsa", "ec", "ed"].map(|key| mint(&json!({ "key": key, "claims": { "amr": ["mfa"] } }), &CONFIG, NOW)).to_vec()
 });
 
 fn gate() -> Gate {
@@ -143,7 +141,7 @@ proptest! {
 
     #[test]
     fn no_claims_panic(claims in "\\PC{0,40}|\\{(\"(iss|sub|aud|exp|iat|amr|acr|azp|nbf|auth_time)\":(-?[0-9]{1,25}(\\.[0-9])?|\"x\"|null|\\[\\]|\\{\\}),?){0,6}\\}") {
-        let token = expand::mint(&json!({ "key": "ed", "claims_text": claims }), &CONFIG, NOW);
+        let token = mint(&json!({ "key": "ed", "claims_text": claims }), &CONFIG, NOW);
         let kind = decide(&mut gate(), b"GET", b"app", b"/salary", vec![("cookie", format!("id_token={token}").into_bytes())]);
         prop_assert_eq!(kind, DecisionKind::Redirect);
     }

@@ -45,11 +45,11 @@ impl ConfigErrors {
         &self.0
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn push(&mut self, path: impl Into<String>, problem: impl Into<String>) {
+    pub(crate) fn push(&mut self, path: impl Into<String>, problem: impl Into<String>) {
         self.0.push(ConfigError { path: path.into(), problem: problem.into() });
     }
 
@@ -61,11 +61,11 @@ impl ConfigErrors {
         }
     }
 
-    pub(super) fn missing(&mut self, path: impl Into<String>, accepted: &str) {
+    pub(crate) fn missing(&mut self, path: impl Into<String>, accepted: &str) {
         self.push(path, format!("missing, must be {accepted}"));
     }
 
-    pub(super) fn invalid(&mut self, at: &Node<'_>, accepted: &str) {
+    pub(crate) fn invalid(&mut self, at: &Node<'_>, accepted: &str) {
         self.push(&at.path, format!("must be {accepted}, got {}", at.shown()));
     }
 }
@@ -81,7 +81,7 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 /// A value of the document and its place.
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     pub path: String,
     pub value: &'a Value,
 }
@@ -180,7 +180,7 @@ impl<'a> Node<'a> {
 }
 
 /// An object of the document whose members are all known.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     path: String,
     members: &'a Map<String, Value>,
 }

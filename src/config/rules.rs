@@ -23,6 +23,15 @@ pub const MAX_VALUES: usize = 64;
 
 const MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Whether a rule only reports, by `mode`.
+const MODES: [(&str, bool); 2] = [("enforce", false), ("report", true)];
+
+/// What the document says for every rule that does not say it itself.
+struct Defaults {
+    step_up: StepUpFields,
+    report_only: bool,
+}
+
 pub(super) struct Decoded {
     pub rules: Rules,
     pub all_have_login_url: bool,
@@ -48,7 +57,10 @@ pub(super) fn decode(root: &Object<'_>, errors: &mut ConfigErrors) -> Option<Dec
     if levels.iter().enumerate().any(|(index, level)| levels.iter().skip(index + 1).any(|other| other == level)) {
         errors.push("acr_levels", "names a level twice");
     }
-    let defaults = root.get("step_up").map_or_else(StepUpFields::default, |node| StepUpFields::decode(&node, errors));
+    let defaults = Defaults {
+        step_up: root.get("step_up").map_or_else(StepUpFields::default, |node| StepUpFields::decode(&node, errors)),
+        report_only: root.get("mode").and_then(|node| node.one_of(&MODES, errors)).unwrap_or(false),
+    };
     let node = root.required("rules", "a list with at least one rule", errors)?;
     let items = node.items(MAX_RULES, "a list with at least one rule", errors);
     if items.is_empty() {
@@ -101,7 +113,7 @@ fn example_of(pattern: &HostPattern) -> String {
 
 fn decode_rule(
     object: &Object<'_>,
-    defaults: &StepUpFields,
+    defaults: &Defaults,
     levels: &[String],
     case_insensitive: bool,
     errors: &mut ConfigErrors,
@@ -123,14 +135,13 @@ fn decode_rule(
     let answers =
         [("auto", AnswerMode::Auto), ("redirect", AnswerMode::Redirect), ("unauthorized", AnswerMode::Unauthorized)];
     let answer = object.get("answer").map_or(Some(AnswerMode::Auto), |node| node.one_of(&answers, errors));
-    let report_only =
-        object.get("mode").map_or(Some(false), |node| node.one_of(&[("enforce", false), ("report", true)], errors));
+    let report_only = object.get("mode").map_or(Some(defaults.report_only), |node| node.one_of(&MODES, errors));
     let first_path = paths_node
         .and_then(|node| node.value.as_array().and_then(|list| list.first()).and_then(Value::as_str))
         .unwrap_or_default();
     let name = object.get("name").and_then(|node| node.value.as_str()).unwrap_or(first_path);
     let requirement = requirement?;
-    let step_up = step_up.or(defaults);
+    let step_up = step_up.or(&defaults.step_up);
     let names_acr_values = step_up.acr_values.is_some();
     let step_up = step_up.effective(&requirement);
     let demand = Demand { rules: vec![name.into()].into(), requirement, step_up, answer: answer? };

@@ -34,7 +34,7 @@ impl OwnCookieNames<'_> {
     }
 
     /// A login begins and ends on one host, so that no other host of the site can bring its own.
-    fn transaction_prefix(self) -> &'static str {
+    pub fn transaction_prefix(self) -> &'static str {
         if self.transaction_secure() { "__Host-stepgate_tx_" } else { "stepgate_tx_" }
     }
 

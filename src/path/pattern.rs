@@ -80,6 +80,30 @@ impl PathPattern {
             .collect::<Result<_, _>>()?;
         Ok(Self { segments })
     }
+
+    /// Whether every path that `other` matches is matched by this pattern too. Of patterns that take turns with their wildcards
+    /// it may say no where that is so.
+    #[cfg(not(target_family = "wasm"))]
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        covers(&self.segments, &other.segments)
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn covers(mine: &[Segment], theirs: &[Segment]) -> bool {
+    match (mine.split_first(), theirs.split_first()) {
+        (None, None) => true,
+        (Some((Segment::AnyNumber, rest)), None) => covers(rest, &[]),
+        (Some((Segment::AnyNumber, rest)), Some((_, theirs_rest))) => covers(mine, theirs_rest) || covers(rest, theirs),
+        (Some((Segment::One, rest)), Some((Segment::One | Segment::Literal(_), theirs_rest))) => {
+            covers(rest, theirs_rest)
+        }
+        (Some((Segment::Literal(mine), rest)), Some((Segment::Literal(theirs), theirs_rest))) => {
+            mine == theirs && covers(rest, theirs_rest)
+        }
+        _ => false,
+    }
 }
 
 /// Patterns with a value each, looked up together: the cost depends on the path, hardly on the number of patterns.
@@ -208,6 +232,40 @@ impl<T: Copy> PathIndex<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_covers_another_where_it_matches_all_of_it() {
+        let covers =
+            |mine: &str, theirs: &str| PathPattern::parse(mine).unwrap().covers(&PathPattern::parse(theirs).unwrap());
+        for (mine, theirs) in [
+            ("/a", "/a"),
+            ("/a/**", "/a"),
+            ("/a/**", "/a/*"),
+            ("/a/**", "/a/b/**"),
+            ("/**", "/"),
+            ("/**", "/a/*/c/**"),
+            ("/a/*", "/a/b"),
+            ("/*/b", "/a/b"),
+            ("/**/b", "/a/b"),
+            ("/**/b", "/b"),
+            ("/**/**", "/a/**"),
+        ] {
+            assert!(covers(mine, theirs), "{mine} covers {theirs}");
+        }
+        for (mine, theirs) in [
+            ("/a", "/b"),
+            ("/a", "/a/**"),
+            ("/a/*", "/a"),
+            ("/a/*", "/a/**"),
+            ("/a/b", "/a/*"),
+            ("/a/**", "/**"),
+            ("/a/*", "/a/b/c"),
+            ("/**/b", "/**"),
+            ("/", "/**"),
+        ] {
+            assert!(!covers(mine, theirs), "{mine} does not cover {theirs}");
+        }
+    }
 
     fn index(pattern: &str) -> PathIndex<()> {
         let mut index = PathIndex::new(false);

@@ -87,86 +87,81 @@ fn in_envoy_yaml() {
     }
 }
 
+/// The resource of a kind in a file of Kubernetes resources, of which there is one. Their shape, and what they refer to, is
+/// checked in `tests/e2e/kubernetes.test.mjs`.
+fn resource(path: &str, kind: &str) -> Value {
+    let mut found = yaml_file(path).into_iter().filter(|document| document["kind"] == kind);
+    let resource = found.next().unwrap_or_else(|| panic!("{path}: no {kind}"));
+    assert!(found.next().is_none(), "{path}: several {kind}");
+    resource
+}
+
 #[test]
-fn in_istio_wasmplugin_yaml() {
-    let path = "envoy/istio-wasmplugin.yaml";
+fn in_envoy_dynamic() {
+    let path = "envoy/dynamic/gate.yaml";
     let documents = yaml_file(path);
-    let [plugin, entry, destination] = documents.as_slice() else { panic!("{path}: three documents") };
-    let config = of(plugin, path);
+    let [document] = documents.as_slice() else { panic!("{path}: one document") };
+    assert_eq!(of(document, path)["callback"], of(&yaml_file("envoy/envoy.yaml")[0], "envoy.yaml")["callback"]);
+}
 
-    kubernetes(plugin, "extensions.istio.io/v1alpha1", "WasmPlugin");
-    known(&plugin["spec"], "selector url sha256 phase failStrategy vmConfig pluginConfig");
-    assert_eq!(plugin["spec"]["phase"], "AUTHN");
-    module(&plugin["spec"]);
-    let variables = plugin["spec"]["vmConfig"]["env"].as_array().expect("variables");
-    variables.iter().for_each(|variable| known(variable, "name valueFrom"));
+#[test]
+fn in_istio_resources() {
+    for (path, port) in [("envoy/istio-wasmplugin.yaml", 443), ("envoy/istio-sidecar.yaml", 8443)] {
+        let plugin = resource(path, "WasmPlugin");
+        let config = of(&plugin, path);
+        assert_eq!(plugin["spec"]["phase"], "AUTHN");
+        assert_eq!(plugin["spec"]["failStrategy"], "FAIL_CLOSE");
+        by_digest(plugin["spec"]["url"].as_str().and_then(|url| url.strip_prefix("oci://")));
 
-    kubernetes(entry, "networking.istio.io/v1", "ServiceEntry");
-    known(&entry["spec"], "exportTo hosts location resolution ports");
-    kubernetes(destination, "networking.istio.io/v1", "DestinationRule");
-    known(&destination["spec"], "exportTo host trafficPolicy");
-    known(&destination["spec"]["trafficPolicy"], "portLevelSettings");
-    let settings = &destination["spec"]["trafficPolicy"]["portLevelSettings"][0];
-    known(&settings["tls"], "mode sni caCertificates subjectAltNames");
-
-    let host = issuer_host(&config);
-    assert_eq!(config["provider"]["cluster"], format!("outbound|443||{host}"));
-    assert_eq!(entry["spec"]["hosts"], json!([host]));
-    assert_eq!(entry["spec"]["ports"][0]["number"], 443);
-    assert_eq!(destination["spec"]["host"], host);
-    assert_eq!(settings["port"]["number"], 443);
-    assert_eq!(settings["tls"]["sni"], host);
-    assert_eq!(settings["tls"]["subjectAltNames"], json!([host]));
+        let host = issuer_host(&config);
+        let entry = resource(path, "ServiceEntry");
+        let destination = resource(path, "DestinationRule");
+        let settings = &destination["spec"]["trafficPolicy"]["portLevelSettings"][0];
+        assert_eq!(config["provider"]["cluster"], format!("outbound|{port}||{host}"));
+        assert_eq!(entry["spec"]["hosts"], json!([host]));
+        assert_eq!(entry["spec"]["ports"][0]["number"], port);
+        assert_eq!(destination["spec"]["host"], host);
+        assert_eq!(settings["port"]["number"], port);
+        assert_eq!(settings["tls"]["mode"], "SIMPLE");
+        assert_eq!(settings["tls"]["sni"], host);
+        assert_eq!(settings["tls"]["subjectAltNames"], json!([host]));
+        for resource in [&entry, &destination] {
+            assert_eq!(resource["spec"]["exportTo"], json!(["."]));
+            assert_eq!(resource["metadata"]["namespace"], plugin["metadata"]["namespace"]);
+        }
+    }
 }
 
 #[test]
 fn in_envoy_gateway_yaml() {
     let path = "envoy/envoy-gateway.yaml";
-    let documents = yaml_file(path);
-    let [policy, patch] = documents.as_slice() else { panic!("{path}: two documents") };
-    let config = of(policy, path);
-
-    kubernetes(policy, "gateway.envoyproxy.io/v1alpha1", "EnvoyExtensionPolicy");
-    known(&policy["spec"], "targetRefs wasm");
-    let wasm = &policy["spec"]["wasm"][0];
-    known(wasm, "name code failOpen env config");
-    known(&wasm["env"], "hostKeys");
-    known(&wasm["code"], "type http");
-    assert_eq!(wasm["code"]["type"], "HTTP");
-    known(&wasm["code"]["http"], "url sha256");
-    module(&wasm["code"]["http"]);
-
-    kubernetes(patch, "gateway.envoyproxy.io/v1alpha1", "EnvoyPatchPolicy");
-    known(&patch["spec"], "targetRef type jsonPatches");
-    assert_eq!(patch["spec"]["targetRef"], policy["spec"]["targetRefs"][0]);
-    let patch = &patch["spec"]["jsonPatches"][0];
-    known(patch, "type name operation");
-    known(&patch["operation"], "op path value");
-    let cluster = &patch["operation"]["value"];
-    assert_eq!(patch["name"], cluster["name"]);
-    assert_eq!(config["provider"]["cluster"], cluster["name"]);
-    let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
-    assert_eq!(endpoint["address"]["socket_address"]["address"], issuer_host(&config));
-    assert_eq!(cluster["transport_socket"]["typed_config"]["sni"], issuer_host(&config));
+    let policy = resource(path, "EnvoyExtensionPolicy");
+    of(&policy, path);
+    let image = &policy["spec"]["wasm"][0]["code"]["image"];
+    let digest = by_digest(image["url"].as_str());
+    assert_eq!(image["sha256"], digest);
 }
 
-fn kubernetes(resource: &Value, version: &str, kind: &str) {
-    known(resource, "apiVersion kind metadata spec");
-    assert_eq!((&resource["apiVersion"], &resource["kind"]), (&json!(version), &json!(kind)));
-    known(&resource["metadata"], "name namespace");
-    assert!(resource["metadata"]["namespace"].is_string());
+#[test]
+fn a_secret_that_nobody_has_filled_in_is_refused() {
+    for (path, kind) in [
+        ("envoy/istio-wasmplugin.yaml", "WasmPlugin"),
+        ("envoy/istio-sidecar.yaml", "WasmPlugin"),
+        ("envoy/envoy-gateway.yaml", "EnvoyExtensionPolicy"),
+    ] {
+        let config = of(&resource(path, kind), path);
+        for empty in ["STEPGATE_CLIENT_SECRET", "STEPGATE_KEY"] {
+            let env = |name: &str| if name == empty { Some(String::new()) } else { super::environment(name) };
+            assert!(Config::from_value(&config, &env).is_err(), "{path}: `{empty}` is empty");
+        }
+    }
 }
 
-/// Exactly these fields, all of them of the API.
-fn known(object: &Value, names: &str) {
-    let members: BTreeSet<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(members, names.split(' ').collect());
-}
-
-fn module(source: &Value) {
-    let digest = source["sha256"].as_str().expect("a string, not a number");
+/// The digest by which an image is referred to.
+fn by_digest(image: Option<&str>) -> &str {
+    let (_, digest) = image.expect("an image").split_once("@sha256:").expect("a digest");
     assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    assert!(source["url"].as_str().is_some_and(|url| url.starts_with("https://")));
+    digest
 }
 
 fn issuer_host(config: &Value) -> String {

@@ -71,8 +71,16 @@ fn defaults_are_what_happens_without_the_field() {
                 assert_eq!(with, without, "{heading} {field}: `{default}` is not what happens without it");
             } else {
                 assert!(
-                    ["discovered", "chosen", "none", "the first path", "every host", "every method"]
-                        .contains(&default.as_str()),
+                    [
+                        "discovered",
+                        "chosen",
+                        "none",
+                        "the first path",
+                        "every host",
+                        "every method",
+                        "that of the document"
+                    ]
+                    .contains(&default.as_str()),
                     "{heading} {field}: a default in words, `{default}`"
                 );
                 accepted(&set(&document, at, &field, None), heading);
@@ -144,7 +152,7 @@ fn ranges_and_words_are_the_ones_that_the_gate_tells() {
             }
         }
     }
-    assert_eq!(checked, 16, "ranges and lists of words");
+    assert_eq!(checked, 17, "ranges and lists of words");
 }
 
 #[test]
@@ -338,6 +346,10 @@ fn limits() -> BTreeSet<(String, u64)> {
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
+            // What the command-line tool takes is no limit of the gate's.
+            if path == root("src/cli") || path == root("src/cli.rs") {
+                continue;
+            }
             if path.is_dir() {
                 directories.push(path);
             } else {

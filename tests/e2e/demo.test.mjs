@@ -27,6 +27,7 @@ describe("the demo", () => {
   let portal;
   const seenByApp = [];
   const accessLog = [];
+  const envoyLog = [];
 
   before(async () => {
     demo = await startDemo({
@@ -38,6 +39,7 @@ describe("the demo", () => {
       },
       onRequest: (request) => seenByApp.push(request),
       onAccess: (entry) => accessLog.push(entry),
+      onLog: (line) => envoyLog.push(line),
     });
     portal = demo.publicUrl;
   });
@@ -114,6 +116,28 @@ describe("the demo", () => {
     assert.match(counters, /^stepgate_decisions\{decision="redirect",reason="token_missing"\} [1-9]/m);
     assert.match(counters, /^stepgate_decisions\{decision="forward",reason="satisfied"\} [1-9]/m);
     assert.match(counters, /^stepgate_fetches\{endpoint="keys",result="ok"\} [1-9]/m);
+  });
+
+  test("a rule in report mode stops nobody, and is told where the page says", async () => {
+    const browser = new Browser();
+    const page = await browser.submit(await browser.open(`${portal}/expenses`), "/password", ada);
+    assert.equal(page.url, `${portal}/expenses`);
+    const [line, fields, counter] = [...page.text.matchAll(/<dd><code>(.*?)<\/code>/g)].map(([, text]) => text.replaceAll("&#34;", '"'));
+
+    const ofTheLog = line.replace("…", "the ID Token does not say how the person logged in (no `amr`)");
+    await eventually(PATIENCE, "Envoy's log has the line", () => envoyLog.some((logged) => logged.endsWith(ofTheLog)));
+    const told = Object.entries(JSON.parse(`{${fields}}`));
+    await eventually(PATIENCE, "the access log has the fields", () => (
+      accessLog.some((entry) => entry.path === "/expenses" && told.every(([name, value]) => entry[name] === value))
+    ));
+    const [, countersUrl] = /href="([^"]*)">What it has counted/.exec(page.text);
+    assert.equal(countersUrl, demo.countersUrl);
+    const counted = async () => (await (await fetch(countersUrl)).text()).split("\n").find((counted) => counted.startsWith(`${counter} `));
+    const before = await eventually(PATIENCE, "it is counted", counted);
+
+    await browser.submit(await browser.open(`${portal}/salary`), "/code", { code: demo.provider.totp() });
+    assert.match((await browser.open(`${portal}/expenses?mfa`)).text, /<h1>Expenses<\/h1>/);
+    assert.equal(await counted(), before, "with a second factor, nothing is left to report");
   });
 
   describe("in Chromium", { skip: chromiumMissing() }, () => {
@@ -349,6 +373,18 @@ describe("the demo", () => {
 
 describe("make demo", () => {
   test("tells what to try, prints code and decisions, and stops everything on Ctrl-C", (t) => takeTheTour(t));
+
+  test("prints what a rule in report mode would have done", async (t) => {
+    const ports = await demoPorts();
+    const runner = runDemo(t, { ports });
+    await runner.prints(/Ctrl-C stops everything/);
+    const portal = `http://127.0.0.1:${ports.portal}`;
+    const browser = new Browser();
+    await browser.submit(await browser.open(`${portal}/expenses`), "/password", ada);
+    await runner.prints(/stepgate: report only, rule expenses: amr_missing/);
+    await runner.prints(/GET \/expenses {2}200 {2}amr_missing, let through: expenses only reports/);
+    assert.ok(runner.output.includes(`http://127.0.0.1:${ports.admin}/stats/prometheus?filter=stepgate_rules`));
+  });
 
   test("says which port is taken, by what to find out, and leaves nothing running", async (t) => {
     const ports = await demoPorts();

@@ -42,6 +42,12 @@ for (const version of ["newest", "oldest"]) {
       });
     }
 
+    for (const { page, text } of blocks.filter(({ info }) => info === "yaml envoy before")) {
+      test(`the filters that ${page} leads away from`, async () => {
+        await accepts(version, bootstrap({ manager: parse(text), hasGate: false }));
+      });
+    }
+
     test("the cluster, tags, access log and environment of the pages", async () => {
       const { http_filters: httpFilters } = parse(filters[0].text);
       Object.assign(pluginOf(httpFilters).vm_config, parse(only("yaml envoy vm_config")).vm_config);
@@ -52,21 +58,19 @@ for (const version of ["newest", "oldest"]) {
       }));
     });
 
-    test("the gate configuration of the Istio example, as Istio hands it on", async () => {
-      const [{ spec }] = await yamlFile("envoy/istio-wasmplugin.yaml");
-      const any = { "@type": "type.googleapis.com/google.protobuf.StringValue", value: JSON.stringify(spec.pluginConfig) };
-      await accepts(version, bootstrap({ manager: { http_filters: filtersWith(filters[0].text, any) } }));
-    });
-
-    test("gate configuration and cluster of the Envoy Gateway example, as Envoy Gateway hands them on", async () => {
-      const [policy, patch] = await yamlFile("envoy/envoy-gateway.yaml");
-      const [{ config }] = policy.spec.wasm;
-      const any = { "@type": "type.googleapis.com/google.protobuf.StringValue", value: JSON.stringify(config) };
-      await accepts(version, bootstrap({
-        manager: { http_filters: filtersWith(filters[0].text, any) },
-        clusters: [patch.spec.jsonPatches[0].operation.value],
-      }));
-    });
+    const handedOn = {
+      "envoy/istio-wasmplugin.yaml": (of) => of("WasmPlugin").spec.pluginConfig,
+      "envoy/istio-sidecar.yaml": (of) => of("WasmPlugin").spec.pluginConfig,
+      "envoy/envoy-gateway.yaml": (of) => of("EnvoyExtensionPolicy").spec.wasm[0].config,
+    };
+    for (const [name, configOf] of Object.entries(handedOn)) {
+      test(`the gate configuration of ${name}, as it is handed on`, async () => {
+        const resources = await yamlFile(name);
+        const config = configOf((kind) => resources.find((resource) => resource.kind === kind));
+        const any = { "@type": "type.googleapis.com/google.protobuf.StringValue", value: JSON.stringify(config) };
+        await accepts(version, bootstrap({ manager: { http_filters: filtersWith(filters[0].text, any) } }));
+      });
+    }
 
     test("no secret that the environment lacks", async () => {
       const { text } = filters.find((block) => block.page === "docs/envoy.md");
@@ -131,26 +135,6 @@ test("the command for a client's private key makes one that the gate takes, and 
   await assert.rejects(withoutIt, /must be a private EC key on P-256/);
 });
 
-test("the Auth0 Action asks for a second factor when, and only when, it is asked for", async () => {
-  const module = { exports: {} };
-  new Function("exports", only("js auth0-action"))(module.exports);
-  const multiFactor = "http://schemas.openid.net/pape/policies/2007/06/multi-factor";
-  const cases = [
-    [{}, 0],
-    [{ transaction: {} }, 0],
-    [{ transaction: { acr_values: [] } }, 0],
-    [{ transaction: { acr_values: ["other"] } }, 0],
-    [{ transaction: { acr_values: [multiFactor] } }, 1],
-    [{ transaction: { acr_values: ["other", multiFactor] } }, 1],
-  ];
-  for (const [event, times] of cases) {
-    const calls = [];
-    await module.exports.onExecutePostLogin(event, { multifactor: { enable: (...given) => calls.push(given) } });
-    assert.equal(calls.length, times, JSON.stringify(event));
-    if (times) assert.deepEqual(calls[0], ["any", { allowRememberBrowser: false }]);
-  }
-});
-
 test("the relabelling for Prometheus splits every name", () => {
   const { metric_relabel_configs: steps } = parse(only("yaml prometheus"));
   const relabel = (name) => {
@@ -202,8 +186,8 @@ async function accepts(version, configuration, environment = ENVIRONMENT) {
 }
 
 /** A whole configuration around the parts that a page shows. */
-function bootstrap({ manager, clusters = [], top = {} }) {
-  pluginOf(manager.http_filters).vm_config.code.local.filename = stepgateModule();
+function bootstrap({ manager, clusters = [], top = {}, hasGate = true }) {
+  if (hasGate) pluginOf(manager.http_filters).vm_config.code.local.filename = stepgateModule();
   for (const cluster of clusters) withCertificate(cluster);
   const connectionManager = {
     "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -12,7 +12,7 @@ use stepgate::provider::{Endpoint, Fetch, Reply};
 use stepgate::time::Timestamp;
 use stepgate::{Config, Decision, DecisionKind, Env, Gate, Outcome, Step};
 
-use crate::support::{expand, keys};
+use crate::support::{keys, mint};
 
 pub const NOW: u64 = 1_800_000_000;
 pub const HOST: &str = "app.example.com";
@@ -181,7 +181,7 @@ impl World {
     }
 
     pub fn token(&self, specification: Value) -> String {
-        expand::mint(&specification, &self.config, self.now)
+        mint(&specification, &self.config, self.now)
     }
 
     /// Sets out for a page; gives what the provider is asked.

@@ -33,10 +33,12 @@ pub enum HeaderMap {
 
 const HTTP_REQUEST_STREAM: u32 = 0;
 const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_log(level: u32, message: *const u8, size: usize) -> Status;
+    fn proxy_get_log_level(level: *mut u32) -> Status;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> Status;
     fn proxy_set_tick_period_milliseconds(period: u32) -> Status;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> Status;
@@ -87,6 +89,7 @@ unsafe extern "C" {
     ) -> Status;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
     fn proxy_increment_metric(id: u32, offset: i64) -> Status;
+    fn proxy_record_metric(id: u32, value: u64) -> Status;
 }
 
 /// Makes a host call that returns bytes which the host allocated in this VM by `proxy_on_memory_allocate`.
@@ -106,6 +109,13 @@ fn returned_bytes(call: impl FnOnce(*mut *mut u8, *mut usize) -> Status) -> Resu
 pub fn log(level: LogLevel, message: &str) {
     // SAFETY: pointer and length are of one live slice; so in every call below.
     unsafe { proxy_log(level as u32, message.as_ptr(), message.len()) };
+}
+
+/// Whether Envoy's log takes lines of the level debug.
+pub fn logs_debug() -> bool {
+    let mut level = LogLevel::Info as u32;
+    unsafe { proxy_get_log_level(&raw mut level) };
+    level <= LogLevel::Debug as u32
 }
 
 /// The time now.
@@ -149,8 +159,8 @@ pub fn buffer(buffer: Buffer, max: usize) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// The first value of a field. Only for pseudo-headers, which come once: Envoy gives the first value and no more.
-pub fn pseudo_header(map: HeaderMap, name: &str) -> Vec<u8> {
+/// The first value of a field. Only for those that come once, such as pseudo-headers: Envoy gives the first value and no more.
+pub fn first_value(map: HeaderMap, name: &str) -> Vec<u8> {
     returned_bytes(|data, size| unsafe {
         proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, size)
     })
@@ -195,7 +205,7 @@ impl HeaderFields {
     pub fn pseudo_header(&self, name: &str) -> Cow<'_, [u8]> {
         match self.0.iter().find(|(field, _)| *field == name.as_bytes()) {
             Some((_, value)) => Cow::Borrowed(value),
-            None if self.0.is_empty() => Cow::Owned(pseudo_header(HeaderMap::Request, name)),
+            None if self.0.is_empty() => Cow::Owned(first_value(HeaderMap::Request, name)),
             None => Cow::Borrowed(b""),
         }
     }
@@ -316,12 +326,23 @@ pub fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, St
 
 /// Defines a counter: `wasmcustom.<name>`.
 pub fn define_counter(name: &str) -> Option<u32> {
+    define_metric(COUNTER, name)
+}
+
+fn define_metric(kind: u32, name: &str) -> Option<u32> {
     let mut id = 0;
-    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) };
+    let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) };
     (status == OK).then_some(id)
 }
 
 /// Adds to a counter.
 pub fn add_to_counter(counter: u32, by: i64) {
     unsafe { proxy_increment_metric(counter, by) };
+}
+
+/// Sets a gauge: `wasmcustom.<name>`.
+pub fn set_gauge(name: &str, value: u64) {
+    if let Some(gauge) = define_metric(GAUGE, name) {
+        unsafe { proxy_record_metric(gauge, value) };
+    }
 }

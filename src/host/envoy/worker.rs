@@ -35,6 +35,9 @@ pub const MAX_COLLECTING: usize = 256;
 /// local reply within the one before: some hundreds at a time would overflow the VM's stack.
 pub const MAX_RELEASED: usize = 32;
 
+/// The longest request ID that is logged.
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+
 /// How often a worker looks for what is due, in milliseconds …
 const IDLE_TICK: u32 = 1000;
 
@@ -115,6 +118,8 @@ pub struct Worker {
     /// Requests whose body is awaited, and until when.
     collecting: VecDeque<(u32, Timestamp)>,
     warned_of_bodies: bool,
+    /// Whether each decision is logged. Envoy's level may change, so every tick asks for it; no request has to.
+    logs_decisions: bool,
     tick: u32,
 }
 
@@ -130,6 +135,7 @@ impl Worker {
             released: VecDeque::new(),
             collecting: VecDeque::new(),
             warned_of_bodies: false,
+            logs_decisions: abi::logs_debug(),
             tick: 0,
         }
     }
@@ -295,6 +301,7 @@ impl Worker {
         self.release(now);
         self.set_tick();
         self.metrics.tell();
+        self.logs_decisions = abi::logs_debug();
     }
 
     /// Moves flights on until one has a reply. The flag tells whether this worker made the attempt.
@@ -341,7 +348,7 @@ impl Worker {
         let now = abi::now();
         let Some(index) = self.flights.iter().position(|flight| flight.call == Some(call)) else { return };
         let flight = self.flights.swap_remove(index);
-        let status = std::str::from_utf8(&abi::pseudo_header(abi::HeaderMap::HttpCallResponse, ":status"))
+        let status = std::str::from_utf8(&abi::first_value(abi::HeaderMap::HttpCallResponse, ":status"))
             .ok()
             .and_then(|status| status.parse().ok());
         let reply = match status.filter(|_| fields > 0) {
@@ -366,7 +373,7 @@ impl Worker {
                 self.store(&fetch, &record.after(reply, learned.is_ok()), version);
             }
             let result = learned.as_ref().err().map_or_else(|| "ok".to_owned(), |fault| fault.name());
-            self.metrics.count_fetch(fetch.endpoint, &result);
+            self.metrics.count_fetch(fetch.endpoint, &result, now);
             let (endpoint, url) = (fetch.endpoint.name(), &fetch.url);
             match &learned {
                 Ok(()) if fetch.endpoint.is_shared() => {
@@ -414,13 +421,26 @@ impl Worker {
         if self.metrics.has_untold() && self.tick > COUNTING_TICK {
             self.set_tick();
         }
+        let (kind, code) = (decision.kind, decision.reason.code());
         if !matches!(decision.reason, Reason::NotProtected) {
-            let code = decision.reason.code();
             abi::set_filter_state("stepgate", code);
-            if decision.kind == DecisionKind::Report {
-                let rules = decision.rules.join(", ");
+        }
+        if kind != DecisionKind::Forward {
+            let rules = decision.rules.join(", ");
+            abi::set_filter_state("stepgate_decision", kind.name());
+            if !rules.is_empty() {
+                abi::set_filter_state("stepgate_rule", &rules);
+            }
+            if kind == DecisionKind::Report {
                 abi::log(LogLevel::Info, &format!("stepgate: report only, rule {rules}: {code}: {}", decision.reason));
             }
+        }
+        if self.logs_decisions {
+            let rules =
+                if decision.rules.is_empty() { String::new() } else { format!(", rule {}", decision.rules.join(", ")) };
+            let line =
+                format!("stepgate: request {}: {}{rules}: {code}: {}", request_id(), kind.name(), decision.reason);
+            abi::log(LogLevel::Debug, &line);
         }
         match &decision.response {
             Some(response) => {
@@ -501,4 +521,11 @@ impl Worker {
     pub fn fetches(&mut self) -> bool {
         !self.gate.due(abi::now()).is_empty()
     }
+}
+
+/// The ID by which Envoy's other logs know the request; `-` where it has none, or one that nobody would read.
+fn request_id() -> String {
+    let id = String::from_utf8(abi::first_value(abi::HeaderMap::Request, "x-request-id")).unwrap_or_default();
+    let is_readable = (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_readable { id } else { "-".to_owned() }
 }

@@ -80,10 +80,15 @@ const main :Workerd.Worker = (
   compatibilityFlags = [${flags.map(quoted).join(", ")}],
 );
 `);
+  return startWorkerdIn({ directory, socket: "main", cleanUp: () => rmSync(directory, { recursive: true }) });
+}
+
+/** Starts workerd with the configuration of a directory, `config.capnp`; its port is that of the socket. */
+export async function startWorkerdIn({ directory, socket, env = {}, cleanUp }) {
   const child = spawn(WORKERD, ["serve", "--control-fd=3", path.join(directory, "config.capnp")], {
-    stdio: ["ignore", "pipe", "pipe", "pipe"],
+    env: { HOME: process.env.HOME, ...env }, stdio: ["ignore", "pipe", "pipe", "pipe"],
   });
-  return started(child, [child.stdio[3]], /"socket":"main","port":(\d+)/, () => rmSync(directory, { recursive: true }));
+  return started(child, [child.stdio[3]], new RegExp(`"socket":"${socket}","port":(\\d+)`), cleanUp);
 }
 
 /** Starts a program in Deno, which prints the port that it listens at. It may read what it needs, and use loopback. */

@@ -80,6 +80,25 @@ export async function startEnvoy(options) {
   }
 }
 
+/**
+ * Starts Envoy with a bootstrap of the test's own, whose files lie in a directory that is removed with it.
+ *
+ * @param {object} options
+ * @param {string} options.directory
+ * @param {object} options.bootstrap
+ * @param {Record<string, string>} [options.env]  of the process
+ */
+export async function startEnvoyIn({ directory, bootstrap, env }) {
+  const envoy = await Envoy.spawn({ directory, bootstrap, env });
+  try {
+    await envoy.ready();
+    return envoy;
+  } catch (error) {
+    await envoy.stop();
+    throw error;
+  }
+}
+
 /** Starts Envoy with a configuration that it must refuse; gives its exit code and its log. */
 export async function startRefused(options) {
   const envoy = await Envoy.launch(options);
@@ -116,13 +135,20 @@ class Envoy {
   log = "";
 
   static async launch({ version, listeners, clusters, concurrency = 2, extraHcm = {}, logLevel = "info", drainSeconds }) {
-    const binary = envoyBinary(version);
     listeners.forEach(configuredSecrets);
     const directory = await mkdtemp(path.join(tmpdir(), "stepgate-envoy-"));
-    const file = path.join(directory, "bootstrap.json");
     const replaceable = drainSeconds === undefined ? undefined : path.join(directory, LISTENERS);
     if (replaceable) await writeFile(replaceable, discoveryResponse(listeners, extraHcm));
-    await writeFile(file, JSON.stringify(bootstrap({ listeners, clusters, extraHcm, replaceable }), null, 2));
+    const args = replaceable ? ["--drain-time-s", String(drainSeconds), "--drain-strategy", "immediate"] : [];
+    return Envoy.spawn({
+      directory, bootstrap: bootstrap({ listeners, clusters, extraHcm, replaceable }), version, concurrency, logLevel, args,
+    });
+  }
+
+  static async spawn({ directory, bootstrap, version, concurrency = 2, logLevel = "info", args = [], env = {} }) {
+    const binary = envoyBinary(version);
+    const file = path.join(directory, "bootstrap.json");
+    await writeFile(file, JSON.stringify(bootstrap, null, 2));
     const child = spawn(binary, [
       ...["--config-path", file],
       ...["--admin-address-path", path.join(directory, "admin")],
@@ -130,9 +156,9 @@ class Envoy {
       ...["--log-level", "warning", "--component-log-level", `wasm:${logLevel}`],
       ...["--log-format", "%l %n: %v"],
       ...["--file-flush-interval-msec", "20"],
-      ...(replaceable ? ["--drain-time-s", String(drainSeconds), "--drain-strategy", "immediate"] : []),
+      ...args,
       "--use-dynamic-base-id",
-    ], { stdio: ["ignore", "pipe", "pipe"] });
+    ], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
     return new Envoy(child, directory, concurrency);
   }
 

@@ -1,0 +1,190 @@
+//! The commands. Each is a module of its own; what they share is [`document`], [`stand_in`] and [`output`].
+
+mod check;
+mod decode;
+mod document;
+mod explain;
+mod keygen;
+mod output;
+mod render;
+mod stand_in;
+mod test;
+mod warnings;
+
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+/// The JSON Schema of the configuration.
+const SCHEMA: &str = include_str!("../schema/stepgate.schema.json");
+
+/// The largest file or input that is read, in bytes.
+const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Step-up authentication in front of any web app: check, explain, test and render configurations of the gate.
+#[derive(Parser)]
+#[command(name = "stepgate", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  pass: the configuration is valid, the request goes on to the app, the cases agree
+  1  failure: a request is refused, a case fails, a file cannot be read, the command line is wrong
+  2  step up: the request is sent to the identity provider, or told to go there
+  3  the configuration is not valid";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find everything that is wrong with a configuration, and what is risky about it
+    Check(check::Arguments),
+    /// Show why a request is decided as it is: readings of its path, rules, checks, and the answer
+    Explain(Box<explain::Arguments>),
+    /// Run cases of your own: requests, and the decisions that you expect
+    Test(test::Arguments),
+    /// Show what is in an ID Token, without checking its signature
+    Decode(decode::Arguments),
+    /// Write a working deployment for Envoy, Istio, Envoy Gateway or workerd
+    Render(render::Arguments),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Make a key for `callback.keys`
+    Keygen(keygen::Arguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0.
+    Pass,
+    /// 1.
+    Failure,
+    /// 2.
+    StepUp,
+    /// 3.
+    InvalidConfiguration,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Pass => 0,
+            Exit::Failure => 1,
+            Exit::StepUp => 2,
+            Exit::InvalidConfiguration => 3,
+        })
+    }
+}
+
+/// A command that could not do its work: the text for people, and how it ends.
+#[derive(Debug)]
+pub struct Problem {
+    text: String,
+    exit: Exit,
+}
+
+impl Problem {
+    /// Something other than the configuration.
+    pub fn failure(text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit: Exit::Failure }
+    }
+
+    /// The configuration.
+    pub fn configuration(text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit: Exit::InvalidConfiguration }
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::failure(error.to_string())
+    }
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Clap's own code for wrong usage is 2, which is "step up" here.
+            let exit = if usage.use_stderr() { Exit::Failure } else { Exit::Pass };
+            let _ = usage.print();
+            return exit.into();
+        }
+    };
+    match run(arguments.command) {
+        Ok(exit) => exit.into(),
+        // Whoever reads the output has seen enough.
+        Err(problem) if problem.text.contains("Broken pipe") => ExitCode::SUCCESS,
+        Err(problem) => {
+            anstream::eprintln!("{}: {}", output::red("error"), problem.text);
+            problem.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Problem> {
+    match command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
+        Command::Schema => print(SCHEMA),
+        Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "stepgate", &mut script);
+            io::stdout().write_all(&script)?;
+            Ok(Exit::Pass)
+        }
+    }
+}
+
+fn print(text: &str) -> Result<Exit, Problem> {
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(Exit::Pass)
+}
+
+/// The content of a file, or of standard input for `-`.
+fn read_input(file: &Path) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    let name = file.display();
+    let read = |reader: &mut dyn io::Read, bytes: &mut Vec<u8>| reader.take(MAX_INPUT_BYTES + 1).read_to_end(bytes);
+    let outcome = if file == Path::new("-") {
+        read(&mut io::stdin(), &mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| read(&mut file, &mut bytes))
+    };
+    outcome.map_err(|error| Problem::failure(format!("{name}: {error}")))?;
+    if bytes.len() as u64 > MAX_INPUT_BYTES {
+        return Err(Problem::failure(format!("{name}: longer than {MAX_INPUT_BYTES} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::failure(format!("{name}: not UTF-8")))
+}
+
+/// A token from the command line, or from a file or standard input.
+fn read_token(token: Option<&str>, file: Option<&PathBuf>) -> Result<Option<String>, Problem> {
+    match (token, file) {
+        (Some("-"), _) => read_input(Path::new("-")).map(|text| Some(text.trim().to_owned())),
+        (Some(token), _) => Ok(Some(token.trim().to_owned())),
+        (None, Some(file)) => read_input(file).map(|text| Some(text.trim().to_owned())),
+        (None, None) => Ok(None),
+    }
+}
+
+/// 32 bytes of the system's cryptographic source.
+fn entropy() -> Result<[u8; 32], Problem> {
+    let mut bytes = [0; 32];
+    getrandom::getrandom(&mut bytes).map_err(|error| Problem::failure(format!("no random numbers: {error}")))?;
+    Ok(bytes)
+}

@@ -1,0 +1,317 @@
+//! `stepgate explain`.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use stepgate::config::KeySource;
+use stepgate::explain::{Answer, Check, Explanation, PathExplained, RuleExplained, explain};
+use stepgate::http::Request;
+use stepgate::seal::Purpose;
+use stepgate::time::Timestamp;
+use stepgate::{Config, Env, Gate};
+
+use super::document::Document;
+use super::{Exit, Problem, entropy, output, read_input, read_token, stand_in};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The configuration, as in `check`
+    config: PathBuf,
+    /// The request's URL, or its path alone for the host of `client.redirect_uri`; its path is taken as it is written
+    #[arg(long)]
+    url: String,
+    /// The request's method
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// A header field of the request, `name: value`
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// A cookie of the request, `name=value`
+    #[arg(long, value_name = "NAME=VALUE")]
+    cookie: Vec<String>,
+    /// The ID Token, which goes into its cookie; `-` reads it from standard input
+    #[arg(long, conflicts_with_all = ["token_file", "claims"])]
+    token: Option<String>,
+    /// A file with the ID Token
+    #[arg(long, value_name = "FILE", conflicts_with = "claims")]
+    token_file: Option<PathBuf>,
+    /// Claims of an ID Token, a JSON object, beside those that this gate accepts (`null` removes one); its signature is taken
+    /// for valid
+    #[arg(long, value_name = "JSON")]
+    claims: Option<String>,
+    /// The provider's key set, a file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["unverified", "claims"])]
+    jwks: Option<PathBuf>,
+    /// The provider's metadata, a file; without it, endpoints that are not configured are made up
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+    /// Take the token's signature for valid, since the provider's keys are not at hand
+    #[arg(long)]
+    unverified: bool,
+    /// The time, in RFC 3339 (2026-11-24T12:00:00Z) or as seconds since 1970; now by default
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    now: Option<Timestamp>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    method: &'a str,
+    authority: &'a str,
+    target: &'a str,
+    now: u64,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    notes: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
+    let document = Document::read(&arguments.config)?;
+    let config = stand_in::valid(&document)?;
+    let now = arguments.now.map_or_else(current_time, Ok)?;
+    let token = arguments.read_token(&config, now)?;
+    let unverified = arguments.unverified || arguments.claims.is_some();
+    let mut notes = Vec::new();
+
+    let keys = match &arguments.jwks {
+        Some(file) => Some(read_input(file)?),
+        None if unverified => {
+            let (algorithm, kid) = token.as_deref().map(stand_in::key_of).unwrap_or_default();
+            Some(stand_in::key_set(algorithm, kid.as_deref()))
+        }
+        None => None,
+    };
+    let (document, config) = match &keys {
+        Some(_) => {
+            let mut document = document;
+            document.value = stand_in::without_keys(&document.value, &config);
+            let config = stand_in::valid(&document)?;
+            (document, config)
+        }
+        None => (document, config),
+    };
+    let fetches_keys = matches!(config.provider.keys, KeySource::Url(_) | KeySource::Discovered);
+    let knows_keys = !fetches_keys || keys.is_some();
+    if !knows_keys && (token.is_some() || arguments.has_token_of_its_own(&config)) {
+        return Err(Problem::failure(
+            "the provider's keys are not known here: give them by `--jwks FILE`, or `--unverified` to take the token's signature for valid",
+        ));
+    }
+    if unverified {
+        notes.push("the signature was not checked, but taken for valid".to_owned());
+    }
+
+    let target = Target::of(&arguments.url, &config)?;
+    let fields = arguments.fields(&config, token.as_deref())?;
+    let request = Request {
+        method: arguments.method.as_bytes(),
+        authority: target.authority.as_bytes(),
+        path: target.path.as_bytes(),
+        fields: &fields,
+    };
+    let issuer = config.provider.issuer.clone();
+    let mut gate = Gate::new(config);
+    let mut provider = stand_in::Provider::new(&issuer, keys.unwrap_or_else(|| stand_in::key_set(None, None)));
+    if let Some(file) = &arguments.metadata {
+        provider.metadata = serde_json::from_str(&read_input(file)?)
+            .map_err(|error| Problem::failure(format!("{}: not JSON: {error}", file.display())))?;
+    } else if gate.config().provider.authorization_endpoint.is_none() {
+        notes.push(
+            "endpoints that are not configured are made up: the provider was not asked (`--metadata FILE` tells)"
+                .to_owned(),
+        );
+    }
+    let random = entropy()?;
+    let env = Env { now, entropy: &|| random };
+    provider.teach(&mut gate, Timestamp::from_millis(now.as_millis().saturating_sub(60_000)))?;
+    let verdict = unverified.then_some(true);
+    let explanation = explain(&mut gate, &document.value, &request, verdict, env);
+    if arguments.json {
+        let Target { authority, path } = &target;
+        let (method, target) = (&arguments.method, path);
+        output::json(&Report { method, authority, target, now: now.as_secs(), explanation: &explanation, notes })?;
+    } else {
+        print(&arguments.method, &target, &explanation, &notes)?;
+    }
+    Ok(match explanation.answer.decision {
+        "forward" | "report" => Exit::Pass,
+        "redirect" | "challenge" => Exit::StepUp,
+        _ => Exit::Failure,
+    })
+}
+
+impl Arguments {
+    fn read_token(&self, config: &Config, now: Timestamp) -> Result<Option<String>, Problem> {
+        let Some(claims) = &self.claims else { return read_token(self.token.as_deref(), self.token_file.as_ref()) };
+        let claims: Map<String, Value> = serde_json::from_str(claims)
+            .map_err(|error| Problem::failure(format!("`--claims` is not a JSON object: {error}")))?;
+        stand_in::token(config, &claims, now).map(Some)
+    }
+
+    /// Whether the fields have a token, by what they are called.
+    fn has_token_of_its_own(&self, config: &Config) -> bool {
+        let in_cookie = self.cookie.iter().any(|cookie| cookie.starts_with(&config.token.cookie));
+        let in_field = self.header.iter().any(|field| {
+            let name = field.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+            name == "cookie" || config.token.header.as_ref() == Some(&name)
+        });
+        in_cookie || in_field
+    }
+
+    fn fields(&self, config: &Config, token: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
+        let mut fields = Vec::new();
+        for field in &self.header {
+            let (name, value) = field.split_once(':').ok_or_else(|| {
+                Problem::failure(format!(
+                    "`--header` is `NAME: VALUE`, got `{}`",
+                    field.split('=').next().unwrap_or_default()
+                ))
+            })?;
+            fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut cookies = self.cookie.clone();
+        if let Some(token) = token {
+            let sealing = config.callback.as_ref().filter(|callback| callback.seal_token);
+            let name = &config.token.cookie;
+            let random = entropy()?;
+            let value = sealing.map_or_else(
+                || token.to_owned(),
+                |callback| callback.keys.seal(Purpose::IdToken(name), token.as_bytes(), &random),
+            );
+            cookies.push(format!("{name}={value}"));
+        }
+        if !cookies.is_empty() {
+            fields.push(("cookie".to_owned(), cookies.join("; ")));
+        }
+        Ok(fields)
+    }
+}
+
+/// What a request is sent to, as it is written: a parser would read it in its own way, and that is what is to be explained.
+struct Target {
+    authority: String,
+    path: String,
+}
+
+impl Target {
+    fn of(url: &str, config: &Config) -> Result<Self, Problem> {
+        if url.starts_with('/') {
+            let (_, rest) = config.client.redirect_uri.split_once("://").unwrap_or_default();
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            return Ok(Self { authority: authority.to_owned(), path: url.to_owned() });
+        }
+        let rest = ["https://", "http://"].iter().find_map(|scheme| url.strip_prefix(scheme)).ok_or_else(|| {
+            Problem::failure(format!(
+                "`--url` is a URL such as `https://app.example.com/salary`, or a path that starts with `/`, got `{url}`"
+            ))
+        })?;
+        let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { authority: authority.to_owned(), path })
+    }
+}
+
+/// The time now.
+pub fn current_time() -> Result<Timestamp, Problem> {
+    let millis = u64::try_from(jiff::Timestamp::now().as_millisecond());
+    millis.map(Timestamp::from_millis).map_err(|_| Problem::failure("the clock stands before 1970"))
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(secs) = text.parse() {
+        return Ok(Timestamp::from_secs(secs));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    u64::try_from(time.as_millisecond()).map(Timestamp::from_millis).map_err(|_| "before 1970".to_owned())
+}
+
+fn print(method: &str, target: &Target, explanation: &Explanation, notes: &[String]) -> Result<(), Problem> {
+    let Explanation { path, rules, checks, answer } = explanation;
+    output::line(output::bold(&format!("{method} {}{}", target.authority, target.path)))?;
+    print_path(path)?;
+    print_rules(rules)?;
+    print_checks(checks)?;
+    print_answer(answer)?;
+    notes.iter().try_for_each(|note| output::line(format_args!("{} {note}", output::yellow("note:"))))
+}
+
+fn print_path(PathExplained { readings, defect, certain }: &PathExplained) -> Result<(), Problem> {
+    output::line(output::bold("path"))?;
+    readings.iter().try_for_each(|reading| output::line(format_args!("  {reading}")))?;
+    if let Some(defect) = defect {
+        output::line(format_args!("  {}: {defect}", output::red("cannot be read safely")))?;
+    } else if !certain {
+        output::line(output::dim("  and perhaps more: `except` leaves nothing out here"))?;
+    }
+    Ok(())
+}
+
+fn print_rules(rules: &[RuleExplained]) -> Result<(), Problem> {
+    output::line(output::bold("rules"))?;
+    let width = rules.iter().map(|rule| rule.name.chars().count()).max().unwrap_or_default();
+    for RuleExplained { place, name, report_only, applies, because } in rules {
+        let mark = if *applies { output::green("applies") } else { output::dim("-") };
+        let report = if *report_only { " (report only)" } else { "" };
+        output::line(format_args!("  {mark:9}{place:10} {name:width$}  {because}{report}"))?;
+    }
+    Ok(())
+}
+
+fn print_checks(checks: &[Check]) -> Result<(), Problem> {
+    if checks.is_empty() {
+        return Ok(());
+    }
+    output::line(output::bold("checks"))?;
+    let width = checks.iter().map(|check| check.what.chars().count()).max().unwrap_or_default();
+    for Check { rule, what, expected, found, met, code } in checks {
+        let mark = match met {
+            Some(true) => output::green("ok"),
+            Some(false) => output::red("no"),
+            None => output::dim("-"),
+        };
+        let rule = rule.as_ref().map(|rule| format!(" [{rule}]")).unwrap_or_default();
+        let code = code.map(|code| format!(" → {code}")).unwrap_or_default();
+        output::line(format_args!(
+            "  {mark:4}{what:width$}  {expected}: {found}{}{}",
+            output::dim(&rule),
+            output::red(&code)
+        ))?;
+    }
+    Ok(())
+}
+
+fn print_answer(answer: &Answer) -> Result<(), Problem> {
+    output::line(output::bold("answer"))?;
+    let decision = match answer.decision {
+        "forward" | "report" => output::green(answer.decision),
+        "redirect" | "challenge" => output::yellow(answer.decision),
+        _ => output::red(answer.decision),
+    };
+    output::line(format_args!("  {decision}, {}: {}", answer.reason, answer.because))?;
+    if !answer.rules.is_empty() {
+        output::line(format_args!("  rules: {}", answer.rules.join(", ")))?;
+    }
+    if let Some(status) = answer.status {
+        output::line(format_args!("  status: {status}"))?;
+    }
+    for (name, value) in &answer.headers {
+        output::line(format_args!("  {name}: {value}"))?;
+        if name == "location" {
+            for (name, value) in answer.location.iter().flat_map(|location| &location.parameters) {
+                output::line(format_args!("    {name} = {value}"))?;
+            }
+        }
+    }
+    for name in &answer.removed {
+        output::line(format_args!("  the app does not get {name}"))?;
+    }
+    for (name, value) in &answer.added {
+        output::line(format_args!("  the app gets {name}: {value}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Colours on a terminal, and JSON.
+
+use std::fmt;
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::Problem;
+
+/// A text in a style. Whoever prints it by `anstream` leaves the style out where the output is no terminal.
+pub struct Styled<'a>(Style, &'a str);
+
+impl fmt::Display for Styled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(style, text) = self;
+        // Padding counts the text alone.
+        let padding = f.width().unwrap_or(0).saturating_sub(text.chars().count());
+        write!(f, "{style}{text}{style:#}{:padding$}", "")
+    }
+}
+
+const fn in_color(color: AnsiColor) -> Style {
+    Style::new().fg_color(Some(anstyle::Color::Ansi(color)))
+}
+
+/// What is wrong.
+pub const fn red(text: &str) -> Styled<'_> {
+    Styled(in_color(AnsiColor::Red).bold(), text)
+}
+
+/// What is worth a look.
+pub const fn yellow(text: &str) -> Styled<'_> {
+    Styled(in_color(AnsiColor::Yellow), text)
+}
+
+/// What is as it should be.
+pub const fn green(text: &str) -> Styled<'_> {
+    Styled(in_color(AnsiColor::Green), text)
+}
+
+/// What stands in the background.
+pub const fn dim(text: &str) -> Styled<'_> {
+    Styled(Style::new().dimmed(), text)
+}
+
+/// A heading.
+pub const fn bold(text: &str) -> Styled<'_> {
+    Styled(Style::new().bold(), text)
+}
+
+/// Prints a value as JSON, for other programs.
+pub fn json(value: &impl Serialize) -> Result<(), Problem> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Problem::failure(error.to_string()))?;
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// Prints a line, with styles where they can be shown.
+pub fn line(text: impl fmt::Display) -> Result<(), Problem> {
+    writeln!(anstream::stdout(), "{text}")?;
+    Ok(())
+}

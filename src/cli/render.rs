@@ -1,0 +1,256 @@
+//! `stepgate render`: the deployment that a configuration needs, made from the examples in `envoy/`.
+
+mod envoy;
+mod kubernetes;
+mod workerd;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use http::Uri;
+use serde_json::Value;
+use stepgate::Config;
+use stepgate::config::{Clusters, KeySource};
+
+use super::document::Document;
+use super::{Exit, Problem, output, stand_in};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The configuration, as in `check`
+    config: PathBuf,
+    /// What it is to run in
+    #[arg(long = "for", value_enum, value_name = "HOST")]
+    target: Target,
+    /// The module: a file for Envoy; an image, best by its digest, for Istio and Envoy Gateway; for workerd the folder of the edge
+    /// package, which is copied
+    #[arg(long, value_name = "FILE|IMAGE")]
+    module: Option<String>,
+    /// Where the app is, `HOST:PORT`
+    #[arg(long, value_name = "HOST:PORT", value_parser = App::parse)]
+    app: Option<App>,
+    /// The namespace, in Kubernetes
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Write the files into this folder, instead of the one file to standard output
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Target {
+    Envoy,
+    Istio,
+    EnvoyGateway,
+    Workerd,
+}
+
+/// Where an app is.
+#[derive(Clone)]
+struct App {
+    host: String,
+    port: u16,
+}
+
+impl App {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (host, port) = text.rsplit_once(':').ok_or("a host and a port, with `:` between")?;
+        let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() { Err("there is no host".to_owned()) } else { Ok(Self { host: host.to_owned(), port }) }
+    }
+}
+
+/// A host of the provider that the gate makes calls to.
+struct Reached {
+    host: String,
+    port: u16,
+    secure: bool,
+}
+
+/// What is rendered.
+struct Deployment {
+    /// The gate's document.
+    document: Value,
+    /// The hosts that it makes calls to.
+    reached: Vec<Reached>,
+    /// The clusters that the document names, by host.
+    clusters: BTreeMap<String, String>,
+    /// The variables that it refers to.
+    variables: Vec<String>,
+    /// The host of `client.redirect_uri`.
+    host: String,
+    module: Option<String>,
+    app: Option<App>,
+    namespace: Option<String>,
+}
+
+/// A file's name and content.
+type File = (String, Vec<u8>);
+
+pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
+    let document = Document::read(&arguments.config)?;
+    let config = stand_in::valid(&document)?;
+    let deployment = Deployment::of(arguments, document.value, &config)?;
+    let files = match arguments.target {
+        Target::Envoy => vec![file("envoy.yaml", envoy::render(deployment)?)],
+        Target::Istio => vec![file("istio.yaml", kubernetes::istio(deployment)?)],
+        Target::EnvoyGateway => vec![file("envoy-gateway.yaml", kubernetes::envoy_gateway(deployment)?)],
+        Target::Workerd => workerd::render(&deployment)?,
+    };
+    match (&arguments.output, files.as_slice()) {
+        (Some(folder), files) => files.iter().try_for_each(|file| write(folder, file))?,
+        (None, [(_, content)]) => std::io::stdout().write_all(content)?,
+        (None, _) => return Err(Problem::failure("it takes several files: name a folder by `--output`")),
+    }
+    Ok(Exit::Pass)
+}
+
+fn file(name: &str, content: String) -> File {
+    (name.to_owned(), content.into_bytes())
+}
+
+/// Writes a new file: what is there already may have been edited.
+fn write(folder: &Path, (name, content): &File) -> Result<(), Problem> {
+    let file = folder.join(name);
+    std::fs::create_dir_all(file.parent().unwrap_or(folder))?;
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file);
+    created
+        .and_then(|mut created| created.write_all(content))
+        .map_err(|error| Problem::failure(format!("{}: {error}", file.display())))?;
+    output::line(file.display())
+}
+
+impl Deployment {
+    fn of(arguments: &Arguments, document: Value, config: &Config) -> Result<Self, Problem> {
+        let reached = reached(config);
+        let by_host = |name: &dyn Fn(&Reached) -> String| -> BTreeMap<String, String> {
+            reached.iter().map(|reached| (reached.host.clone(), name(reached))).collect()
+        };
+        let clusters = match &config.provider.cluster {
+            Clusters::ByHost(names) => {
+                by_host(&|reached| names.get(&reached.host).cloned().unwrap_or_else(|| reached.host.clone()))
+            }
+            Clusters::Every(name) if reached.len() == 1 => by_host(&|_| name.clone()),
+            Clusters::Every(_) | Clusters::None if reached.len() == 1 => by_host(&|_| "idp".to_owned()),
+            Clusters::Every(_) | Clusters::None => by_host(&|reached| reached.host.clone()),
+        };
+        let host = config.client.redirect_uri.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        let variables = stand_in::variables(&document);
+        Ok(Self {
+            document,
+            reached,
+            clusters,
+            variables,
+            host: host.unwrap_or_default(),
+            module: arguments.module.clone(),
+            app: arguments.app.clone(),
+            namespace: arguments.namespace.clone(),
+        })
+    }
+
+    /// The document, with the cluster that each host has here.
+    fn document(&self, cluster: &dyn Fn(&Reached) -> String) -> Value {
+        let mut document = self.document.clone();
+        let names: BTreeMap<String, String> =
+            self.reached.iter().map(|reached| (reached.host.clone(), cluster(reached))).collect();
+        if let Some(provider) = document.get_mut("provider").and_then(Value::as_object_mut) {
+            let mut distinct: Vec<&String> = names.values().collect();
+            distinct.dedup();
+            match distinct.as_slice() {
+                [] => {
+                    provider.remove("cluster");
+                }
+                [only] => {
+                    provider.insert("cluster".to_owned(), Value::String((*only).clone()));
+                }
+                _ => {
+                    provider.insert(
+                        "cluster".to_owned(),
+                        names.into_iter().map(|(host, name)| (host, Value::from(name))).collect(),
+                    );
+                }
+            }
+        }
+        document
+    }
+}
+
+/// The hosts that a gate makes calls to, as far as the configuration tells: the provider's metadata may name others.
+fn reached(config: &Config) -> Vec<Reached> {
+    let provider = &config.provider;
+    let inline = matches!(provider.keys, KeySource::Inline(_) | KeySource::SecretOnly);
+    let mut urls: Vec<&str> = Vec::new();
+    let logs_in = config.callback.is_some();
+    let asks = matches!(provider.keys, KeySource::Discovered)
+        || !inline && (provider.authorization_endpoint.is_none() || logs_in && provider.token_endpoint.is_none());
+    if asks {
+        urls.push(&provider.issuer);
+    }
+    if let KeySource::Url(url) = &provider.keys {
+        urls.push(url);
+    }
+    if logs_in {
+        urls.extend(provider.token_endpoint.as_deref());
+    }
+    let mut reached: Vec<Reached> = Vec::new();
+    for uri in urls.into_iter().filter_map(|url| url.parse::<Uri>().ok()) {
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        if reached.iter().all(|known| known.host != host) {
+            reached.push(Reached { host, port, secure });
+        }
+    }
+    reached
+}
+
+/// The documents of an example.
+fn parse(example: &str) -> Result<Vec<Value>, Problem> {
+    serde_saphyr::from_multiple(example).map_err(|error| Problem::failure(format!("the example: {error}")))
+}
+
+/// YAML, with a heading.
+fn yaml(heading: &str, documents: &[Value]) -> Result<String, Problem> {
+    let mut text = heading.lines().map(|line| format!("# {line}\n")).collect::<String>();
+    for (index, document) in documents.iter().enumerate() {
+        let separator = if index == 0 { "\n" } else { "---\n" };
+        let document =
+            serde_saphyr::to_string(document).map_err(|error| Problem::failure(format!("not YAML: {error}")))?;
+        text.push_str(separator);
+        text.push_str(document.trim_end());
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// The first object below a value for which a condition holds.
+fn find<'a>(value: &'a mut Value, wanted: &dyn Fn(&Value) -> bool) -> Option<&'a mut Value> {
+    if wanted(value) {
+        return Some(value);
+    }
+    match value {
+        Value::Object(members) => members.values_mut().find_map(|member| find(member, wanted)),
+        Value::Array(items) => items.iter_mut().find_map(|item| find(item, wanted)),
+        _ => None,
+    }
+}
+
+/// Replaces texts everywhere below a value, where they are all of a string or of a name.
+fn replace(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::String(text) if text == from => to.clone_into(text),
+        Value::Object(members) => members.values_mut().for_each(|member| replace(member, from, to)),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, from, to)),
+        _ => {}
+    }
+}
+
+/// Puts a value where a JSON pointer leads.
+fn set(value: &mut Value, pointer: &str, new: impl Into<Value>) -> Result<(), Problem> {
+    let place = value.pointer_mut(pointer);
+    *place.ok_or_else(|| Problem::failure(format!("the example has no `{pointer}`")))? = new.into();
+    Ok(())
+}
