@@ -29,7 +29,7 @@ export class WebRequest {
     const named = headers.get("host") ?? "";
     this.authority = PLAIN_HOST.test(host) && named.toLowerCase() === host.toLowerCase() ? named : "";
     // Where it cannot be known what is host and what is path, there is none, which falls under every rule.
-    const isUnclear = /[/?#\\]/.test(named) || target.startsWith("\\") || method === "CONNECT";
+    const isUnclear = /[/?#\\]/.test(named) || /^(?:\\|\*.)/s.test(target) || method === "CONNECT";
     this.path = isUnclear ? "" : asSent(target, gate);
   }
 

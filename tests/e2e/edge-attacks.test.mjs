@@ -48,7 +48,7 @@ test("nobody passes as the one before, with whose identity", async () => {
 
 test("a host with a path in it does not move the path past the rules", async () => {
   const gate = await createGate({ config: CONFIG });
-  for (const [host, target] of [["a/salary?", "/"], ["a/salary", "/x"], ["a/salary#", "/x"], ["a\\salary?", "/x"], ["a", "\\salary/x"]]) {
+  for (const [host, target] of [["a/salary?", "/"], ["a/salary", "/x"], ["a/salary#", "/x"], ["a\\salary?", "/x"], ["a", "\\salary/x"], ["a", "*salary/x"]]) {
     const request = { url: `http://${host}${target}`, method: "GET", headers: new Headers({ host }) };
     const response = await gate.handle(request, () => assert.fail(`${host}${target} is forwarded`));
     assert.equal(response.status, 400, `${host}${target}`);
@@ -122,6 +122,15 @@ describe("in Node", () => {
       assert.ok([302, 400].includes(status(await send(head))), head);
     }
     assert.equal(seen.length, before, "the app sees nothing");
+  });
+
+  test("an asterisk with more behind it is no target", async () => {
+    const before = seen.length;
+    for (const target of ["*salary/x", "*/salary/x", "**"]) {
+      assert.equal(status(await send(`GET ${target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`)), 400, target);
+    }
+    assert.equal(seen.length, before, "the app sees nothing");
+    assert.equal(status(await send("OPTIONS * HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")), 200);
   });
 
   test("trailers end nothing, and do not reach the app", async () => {
