@@ -56,6 +56,17 @@ test("a host with a path in it does not move the path past the rules", async () 
   gate.close();
 });
 
+test("a host that is no field, as in HTTP/2, is that of the URL; where there is none, it could be any", async () => {
+  const gate = await createGate({ config: CONFIG });
+  const statuses = [];
+  for (const host of ["www.example.com", "www.example.com:8443", "admin.example.com", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "10.0.0.1"]) {
+    const request = { url: `http://${host}/x`, method: "GET", headers: new Headers() };
+    statuses.push((await gate.handle(request, () => new Response())).status);
+  }
+  assert.deepEqual(statuses, [200, 200, 302, 302, 302, 302, 302]);
+  gate.close();
+});
+
 describe("in Node", () => {
   const seen = [];
   let app;
