@@ -148,7 +148,8 @@ class NodeRequest {
       if (name === "cookie") this.cookies += this.cookies === "" ? value : `; ${value}`;
       if (name === header) this.values = this.values === undefined ? value : `${this.values}\0${value}`;
     }
-    this.path = message.url;
+    // An asterisk is a target of its own (RFC 9112 section 3.2.4). With more behind it, routers take it for a slash.
+    this.path = /^\*./s.test(message.url) ? "" : message.url;
     // Two hosts, or one in the target (RFC 9112 section 3.2.2): it could be for any.
     if (hosts > 1 || !/^[/*]/.test(message.url)) this.authority = "";
   }

@@ -8,6 +8,9 @@ const WITHOUT_BODY = [101, 204, 205, 304];
 /** A host, and a port or none, that every parser reads in the same way. */
 const PLAIN_HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d*)?$/;
 
+/** What Deno has in a URL where no host was named. */
+const OWN_ADDRESS = /^(?:localhost|[0-9.]+|\[.*\])(?::\d*)?$/i;
+
 /** A `Request`, as the core is to see it. */
 export class WebRequest {
   #fields;
@@ -26,10 +29,11 @@ export class WebRequest {
     const target = afterScheme.slice(host.length);
     // A host that parsers may read in several ways could be any, and so could that of a URL and a field which name two
     // (RFC 9112 section 3.2.2).
-    const named = headers.get("host") ?? "";
+    // HTTP/2 has no such field.
+    const named = headers.get("host") ?? (OWN_ADDRESS.test(host) ? "" : host);
     this.authority = PLAIN_HOST.test(host) && named.toLowerCase() === host.toLowerCase() ? named : "";
     // Where it cannot be known what is host and what is path, there is none, which falls under every rule.
-    const isUnclear = /[/?#\\]/.test(named) || target.startsWith("\\") || method === "CONNECT";
+    const isUnclear = /[/?#\\]/.test(named) || /^(?:\\|\*.)/s.test(target) || method === "CONNECT";
     this.path = isUnclear ? "" : asSent(target, gate);
   }
 

@@ -48,11 +48,22 @@ test("nobody passes as the one before, with whose identity", async () => {
 
 test("a host with a path in it does not move the path past the rules", async () => {
   const gate = await createGate({ config: CONFIG });
-  for (const [host, target] of [["a/salary?", "/"], ["a/salary", "/x"], ["a/salary#", "/x"], ["a\\salary?", "/x"], ["a", "\\salary/x"]]) {
+  for (const [host, target] of [["a/salary?", "/"], ["a/salary", "/x"], ["a/salary#", "/x"], ["a\\salary?", "/x"], ["a", "\\salary/x"], ["a", "*salary/x"]]) {
     const request = { url: `http://${host}${target}`, method: "GET", headers: new Headers({ host }) };
     const response = await gate.handle(request, () => assert.fail(`${host}${target} is forwarded`));
     assert.equal(response.status, 400, `${host}${target}`);
   }
+  gate.close();
+});
+
+test("a host that is no field, as in HTTP/2, is that of the URL; where there is none, it could be any", async () => {
+  const gate = await createGate({ config: CONFIG });
+  const statuses = [];
+  for (const host of ["www.example.com", "www.example.com:8443", "admin.example.com", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "10.0.0.1"]) {
+    const request = { url: `http://${host}/x`, method: "GET", headers: new Headers() };
+    statuses.push((await gate.handle(request, () => new Response())).status);
+  }
+  assert.deepEqual(statuses, [200, 200, 302, 302, 302, 302, 302]);
   gate.close();
 });
 
@@ -122,6 +133,15 @@ describe("in Node", () => {
       assert.ok([302, 400].includes(status(await send(head))), head);
     }
     assert.equal(seen.length, before, "the app sees nothing");
+  });
+
+  test("an asterisk with more behind it is no target", async () => {
+    const before = seen.length;
+    for (const target of ["*salary/x", "*/salary/x", "**"]) {
+      assert.equal(status(await send(`GET ${target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`)), 400, target);
+    }
+    assert.equal(seen.length, before, "the app sees nothing");
+    assert.equal(status(await send("OPTIONS * HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")), 200);
   });
 
   test("trailers end nothing, and do not reach the app", async () => {

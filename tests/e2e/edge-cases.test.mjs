@@ -11,11 +11,12 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { createGate, protect, proxy } from "../../dist/edge/node.js";
+import { answer } from "../../dist/edge/web.js";
 import { startCases } from "./edge/cases.js";
-import { check, checkPosts, expanded, message } from "./support/cases.mjs";
+import { Tally, assertRefused, check, checkPosts, expanded, message } from "./support/cases.mjs";
 import { startDeno, startWorkerd } from "./support/edge.mjs";
 import { REQUEST_ID } from "./support/envoy.mjs";
-import { request } from "./support/http.mjs";
+import { Answer, request } from "./support/http.mjs";
 import { startReplies } from "./support/replies.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
@@ -24,19 +25,22 @@ const numbers = new Map();
 
 const here = (file) => fileURLToPath(new URL(`edge/${file}`, import.meta.url));
 
-const UNREADABLE = { why: "a runtime hands over whatever it accepts", names: [/^forward\/(a|such a) host/] };
-const HOST_WITH_PATH = {
-  why: "the runtime makes one URL of such a host and the target, so what is path cannot be known: refused (400)",
-  names: [/^rules\/hosts: a path in it$/],
-};
+/** What comes of a request on its way to a gate that never sees it so. Each of these cases is then handed to the gate. */
+const REFUSED = "refused by the runtime before the gate";
+const AMBIGUOUS = "ambiguous in the runtime's form, and refused by the gate";
+const ANOTHER = "another request in the runtime's form";
+const UNSENT = "nothing that could be sent";
+
+const UNREADABLE = { outcome: UNSENT, names: [/^forward\/(a|such a) host/] };
 const NO_SLASH = [/^paths\/no leading slash$/];
-const REQUEST_LINE = {
-  why: "the runtime itself refuses the request line",
-  names: [/^paths\/(a raw (tab|newline|NUL|DEL)|no path at all)$/],
-};
+const HOST_WITH_PATH = [/^rules\/hosts: a path in it$/];
+const REQUEST_LINE = [/^paths\/(a raw (tab|newline|NUL|DEL)|no path at all)$/];
+const CONNECT = [/^paths\/CONNECT has no path$/];
+const CONTROL = [/^cookies\/a control character$/];
+const METHODS = [/^rules\/methods: (every one by default: one that nobody knows|lower case)$/];
 
 /**
- * How each runtime is started; and which cases cannot come about in it, with the reason. `joinsCookies`: it joins several cookie
+ * How each runtime is started; and which cases cannot come to the gate over the wire. `joinsCookies`: it joins several cookie
  * fields with a comma, so they are sent in one.
  */
 const RUNTIMES = {
@@ -45,34 +49,28 @@ const RUNTIMES = {
     joinsCookies: true,
     without: [
       UNREADABLE,
-      HOST_WITH_PATH,
-      REQUEST_LINE,
-      { why: "workerd answers CONNECT by a handler of its own, which no gate has", names: [/^paths\/CONNECT has no path$/] },
-      { why: "workerd takes such a target for a part of the host", names: NO_SLASH },
-      { why: "workerd itself refuses the host", names: [/^rules\/hosts: (bytes that are not ASCII|none)$/] },
-      { why: "workerd itself refuses the method", names: [/^rules\/methods: (every one by default: one that nobody|lower case)/] },
+      // It makes one URL of host and target, so that what is path cannot be known.
+      { outcome: AMBIGUOUS, names: HOST_WITH_PATH },
+      { outcome: ANOTHER, names: NO_SLASH },
+      { outcome: REFUSED, names: [...REQUEST_LINE, ...CONNECT, ...METHODS, /^rules\/hosts: (bytes that are not ASCII|none)$/] },
     ],
   },
   Deno: {
     start: startInDeno,
     without: [
       UNREADABLE,
-      HOST_WITH_PATH,
-      REQUEST_LINE,
-      { why: "Deno itself refuses the target", names: NO_SLASH },
-      { why: "Deno itself refuses the field", names: [/^cookies\/a control character$/] },
-      { why: "Deno itself refuses so many fields", names: [/^forward\/of more than a thousand fields/] },
+      { outcome: AMBIGUOUS, names: HOST_WITH_PATH },
+      { outcome: REFUSED, names: [...REQUEST_LINE, ...NO_SLASH, ...CONTROL, /^forward\/of more than a thousand fields/] },
     ],
   },
   Node: {
     start: startInNode,
     without: [
       UNREADABLE,
-      REQUEST_LINE,
-      { why: "Node itself refuses the target", names: [...NO_SLASH, /^paths\/full-width letters as they are$/] },
-      { why: "Node itself refuses the field", names: [/^cookies\/a control character$/] },
-      { why: "Node closes the connection of a CONNECT", names: [/^paths\/CONNECT has no path$/] },
-      { why: "Node itself refuses the method", names: [/^rules\/methods: (every one by default: one that nobody|lower case)/] },
+      {
+        outcome: REFUSED,
+        names: [...REQUEST_LINE, ...NO_SLASH, ...CONTROL, ...CONNECT, ...METHODS, /^paths\/full-width letters as they are$/],
+      },
     ],
   },
 };
@@ -83,6 +81,7 @@ for (const [name, { start, joinsCookies = false, without }] of Object.entries(RU
     let idle;
     let runtime;
     const providers = new Map();
+    const tally = new Tally();
 
     before(async () => {
       upstream = await startUpstream();
@@ -102,23 +101,57 @@ for (const [name, { start, joinsCookies = false, without }] of Object.entries(RU
       await upstream?.stop();
     });
 
+    const seen = (id) => upstream.requests.filter(({ headers }) =>
+      headers.some(([field, value]) => field === REQUEST_ID && value === id));
+
+    /** Sends a case over the wire. */
+    async function send(one, id) {
+      const { headers, ...head } = message(one.request);
+      const tags = [["x-test-gate", gateOf(one)], [REQUEST_ID, id]];
+      const sent = joinsCookies ? withOneCookieField(headers) : headers;
+      return request(runtime.port, { ...head, headers: [...sent, ...tags] });
+    }
+
+    /** Checks that a case does not come to the gate over the wire. */
+    async function assertBarred(one, outcome) {
+      if (outcome === UNSENT) return assert.equal(one.request.headers, null);
+      const id = randomUUID();
+      if (outcome === REFUSED) {
+        await assertRefused(send(one, id), () => seen(id));
+        return assert.equal((await runtime.told(id)).reason, undefined, "the gate has seen it");
+      }
+      await send(one, id);
+      assert.deepEqual(seen(id).map(({ path }) => path), outcome === ANOTHER ? ["/"] : []);
+      return assert.equal((await runtime.told(id)).reason, outcome === ANOTHER ? "not_protected" : "path_rejected");
+    }
+
+    async function assertDecided(one, id, answer) {
+      const { reason, decision } = await runtime.told(id);
+      check(one, answer, reason, seen(id));
+      assert.equal(decision, one.expect.decision);
+      checkPosts(one, (providers.get(gateOf(one)) ?? idle).posts);
+    }
+
     describe("one by one", { concurrency: 8 }, () => {
       for (const one of cases) {
-        const lacking = without.find(({ names }) => names.some((pattern) => pattern.test(one.name)));
-        test(one.name, { skip: lacking?.why }, async () => {
+        const { outcome } = without.find(({ names }) => names.some((pattern) => pattern.test(one.name))) ?? {};
+        test(one.name, async () => {
           const id = randomUUID();
-          const { headers, ...head } = message(one.request);
-          const tags = [["x-test-gate", gateOf(one)], [REQUEST_ID, id]];
-          const sent = joinsCookies ? withOneCookieField(headers) : headers;
-          const answer = await request(runtime.port, { ...head, headers: [...sent, ...tags] });
-          const { reason, decision } = await runtime.told(id);
-          const seen = upstream.requests.filter(({ headers }) =>
-            headers.some(([field, value]) => field === REQUEST_ID && value === id));
-          check(one, answer, reason, seen);
-          assert.equal(decision, one.expect.decision);
-          checkPosts(one, (providers.get(gateOf(one)) ?? idle).posts);
+          if (outcome === undefined) {
+            await assertDecided(one, id, await send(one, id));
+            return tally.agrees(one, "as sent");
+          }
+          await assertBarred(one, outcome);
+          await assertDecided(one, id, await runtime.hand({ gate: gateOf(one), id, request: one.request }));
+          return tally.agrees(one, `handed over: ${outcome}`);
         });
       }
+    });
+
+    test("every case has been decided", (t) => t.diagnostic(`${name}: ${tally.assertComplete(cases)}`));
+
+    test("what does not come over the wire is named by its cases", () => {
+      for (const pattern of without.flatMap(({ names }) => names)) assert.ok(cases.some((one) => pattern.test(one.name)), `${pattern}`);
     });
 
     test("nothing is left on hold", async () => assert.equal((await runtime.told("")).waiting, 0));
@@ -164,14 +197,15 @@ async function startInDeno(plan) {
   }
 }
 
-/** A runtime that is asked what was decided. */
+/** A runtime that is asked what was decided, and is handed requests. */
 function telling(runtime) {
   const told = async (id) => (await request(runtime.port, { path: `/told/${id}` })).json();
-  return Object.assign(runtime, { told });
+  const hand = (what) => request(runtime.port, { method: "POST", path: "/hand", body: JSON.stringify(what) });
+  return Object.assign(runtime, { told, hand });
 }
 
 async function startInNode(plan) {
-  const cases = startCases(plan, createGate);
+  const cases = startCases(plan, { createGate, answer });
   const app = proxy(`http://127.0.0.1:${plan.upstream}`);
   const served = (kind) => async (incoming, ...more) => {
     const gate = await cases.gate(incoming.headers["x-test-gate"]);
@@ -184,6 +218,12 @@ async function startInNode(plan) {
   return {
     port: server.address().port,
     told: cases.told,
+    async hand(what) {
+      const response = await cases.hand(what);
+      const handed = new Answer(response.status, [...response.headers]);
+      handed.body = Buffer.from(await response.arrayBuffer());
+      return handed;
+    },
     async stop() {
       server.close();
       server.closeAllConnections();

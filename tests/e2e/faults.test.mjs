@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 
 import { REQUEST_ID, startEnvoy } from "./support/envoy.mjs";
 import {
-  ask, assertHealthy, cookie, discoveringGate, expect, failedFetches, fetchingGate, inlineGate, NAVIGATION, providerToken,
+  ask, assertHealthy, cookie, discoveringGate, expect, failedFetches, fetchingGate, inlineGate, NAVIGATION, providerToken, recovers,
 } from "./support/gate.mjs";
 import { connect, connectH2, requestH2 } from "./support/http.mjs";
 import * as provide from "./support/provider.mjs";
@@ -302,11 +302,7 @@ describe("what providers answer", () => {
 
         // The provider is well again.
         provider.answers(path, provide.normal);
-        await eventually(20_000, "the gate has recovered", async () => {
-          const next = await ask(envoy, name, { headers: [cookie(token)] });
-          return next.answer.status === 200;
-        });
-        await assertHealthy(envoy, name, upstream, token);
+        await recovers(envoy, name, upstream, token);
 
         // The same fault when there are keys already, and one is missing.
         if (path === METADATA) return;
@@ -386,11 +382,7 @@ describe("clusters that lead nowhere", () => {
 
       if (cluster !== "dead") return;
       await provider.up();
-      await eventually(20_000, "the gate has recovered", async () => {
-        const { answer } = await ask(envoy, name, { headers });
-        return answer.status === 200;
-      });
-      await assertHealthy(envoy, name, upstream, providerToken(provider));
+      await recovers(envoy, name, upstream, providerToken(provider));
     });
   }
 
@@ -652,11 +644,7 @@ async function startHeld(names, { allowOnHeadersStopIteration, concurrency } = {
     async recovers(name) {
       const { provider } = gates.get(name);
       provider.answers(KEYS, provide.normal);
-      await eventually(20_000, "the gate has recovered", async () => {
-        const { answer } = await ask(envoy, name, { headers: [cookie(providerToken(provider))] });
-        return answer.status === 200;
-      });
-      await assertHealthy(envoy, name, upstream, providerToken(provider));
+      await recovers(envoy, name, upstream, providerToken(provider));
     },
 
     async stop() {

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
+import { startEdgeRange } from "./paths/edge.mjs";
 import { ordinaryUrls } from "./paths/ordinary.mjs";
 import { ORIGINS } from "./paths/origins.mjs";
 import { NORMALISATIONS, RULES, startRange } from "./paths/range.mjs";
@@ -15,6 +16,7 @@ import { startUpstream } from "./support/upstream.mjs";
 
 const SEED = Number(process.env.PATHS_SEED ?? 2026);
 const TARGETS = 600;
+const EDGE_TARGETS = 240;
 
 /** Spellings of a protected page, and the origins that read them so. */
 const DISGUISES = {
@@ -75,6 +77,7 @@ const DISGUISES = {
   "//u@x:1/salary/2026": "url",
   "//x%2f../salary/2026": "nginx proxied express starlette lax",
   "http://x/salary/2026": "nginx proxied express url starlette tomcat lax router micro",
+  "*salary/2026": "",
   "HTTPS://u:p@x:1/x/../salary/2026": "nginx proxied express url starlette tomcat lax",
   "http://x//x/salary/2026": "url",
   "/sal%61ry/2026": "nginx proxied express url starlette tomcat lax router micro",
@@ -150,6 +153,48 @@ describe("paths", () => {
       assert.ok(open > requests / 50, `${way}: the sample is no test, only ${open} of ${requests} reach the secret`);
     }
     range.envoy.assertNoTrap();
+  });
+
+  describe("at the edge", () => {
+    let edge;
+    before(async () => {
+      edge = await startEdgeRange(range.origins);
+    });
+    after(() => edge?.stop());
+
+    test("the plain pages: with MFA or without a gate alone", async () => {
+      const [name, value] = cookie(mint());
+      for (const path of ["/salary/2026", "/users/7/salary"]) {
+        for (const [way, origin] of edge.ways.flatMap((way) => Object.keys(ORIGINS).map((origin) => [way, origin]))) {
+          const reveals = (gated, headers) => edge.reveals({ way, origin, gated }, { path, headers });
+          const found = [await reveals(false), await reveals(true), await reveals(true, { [name]: value })];
+          assert.deepEqual(found, [true, false, true], `${way} ${origin} ${path}`);
+        }
+      }
+    });
+
+    test("known disguises", async () => {
+      const bypasses = [];
+      const shots = edge.ways.flatMap((way) => Object.keys(ORIGINS).map((origin) => ({ way, origin })));
+      await Promise.all(shots.map(async ({ way, origin }) => {
+        let open = 0;
+        for (const path of Object.keys(DISGUISES)) {
+          if (await edge.reveals({ way, origin, gated: false }, { path })) open += 1;
+          if (await edge.reveals({ way, origin, gated: true }, { path })) bypasses.push(`${way} ${origin} ${path}`);
+        }
+        assert.ok(open >= 7, `${way} ${origin}: only ${open} are read so`);
+      }));
+      assert.deepEqual(bypasses, []);
+    });
+
+    test(`a sample, seed ${SEED}`, async (t) => {
+      const { tried, bypasses, summary } = await edge.sample(SEED, EDGE_TARGETS);
+      t.diagnostic(summary);
+      assert.deepEqual(bypasses, []);
+      for (const [way, { requests, open }] of tried) {
+        assert.ok(open > requests / 50, `${way}: the sample is no test, only ${open} of ${requests} reach the secret`);
+      }
+    });
   });
 });
 

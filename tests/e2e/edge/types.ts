@@ -35,6 +35,7 @@ export default worker.protect<Env>(
 );
 
 Deno.serve(deno.protect(deno.createGate({ config }), (request) => fetch(request)));
+Deno.serve(deno.protect(deno.createGate({ config }), (_request, _info, sent) => Deno.upgradeWebSocket(sent).response));
 
 node.protect(node.createGate({ config: "{}" }), node.proxy("http://127.0.0.1:1")).attach(createServer());
 node.protect(node.createGate({ config }), (request, response) => response.end(request.url)).attach(createServer());

@@ -35,11 +35,10 @@ export async function startRange() {
 }
 
 class Range {
-  #origins;
   #idle = new Map();
 
   constructor(origins, envoy) {
-    this.#origins = origins;
+    this.origins = origins;
     this.envoy = envoy;
   }
 
@@ -62,49 +61,16 @@ class Range {
     return answer !== undefined && (answer.text() + JSON.stringify(answer.headers)).includes(SECRET);
   }
 
-  /**
-   * Sends targets of a seed, each to every origin, with the gate and without it.
-   *
-   * Gives `tried`, by normalisation and origin: how many requests, and how many of them reach the secret where there is
-   * no gate; `bypasses`, those that reach it in spite of the gate; and a summary.
-   *
-   * @returns {Promise<{ tried: Map<string, { requests: number, open: number }>, bypasses: string[], summary: string }>}
-   */
+  /** A sample of targets by each way in which Envoy can normalise paths; see `sample`. */
   async sample(seed, count) {
-    const endless = targets(seed);
-    const normalisations = Object.keys(NORMALISATIONS);
-    const origins = Object.keys(ORIGINS);
-    const ways = normalisations.flatMap((normalisation) => origins.map((origin) => `${normalisation} ${origin}`));
-    const tried = new Map(ways.map((way) => [way, { requests: 0, open: 0 }]));
-    const bypasses = [];
-    let next = 0;
-    const shoot = async () => {
-      while (next < count) {
-        const { value: target } = endless.next();
-        const normalisation = normalisations[next % normalisations.length];
-        next += 1;
-        for (const origin of origins) {
-          const way = `${normalisation} ${origin}`;
-          const figures = tried.get(way);
-          figures.requests += 1;
-          if (await this.reveals({ origin, normalisation, gated: false }, target)) figures.open += 1;
-          if (await this.reveals({ origin, normalisation, gated: true }, target)) {
-            bypasses.push(`seed ${seed}: ${way} ${JSON.stringify(target)}`);
-          }
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: CONCURRENT }, shoot));
-    const total = (figure) => [...tried.values()].reduce((sum, figures) => sum + figures[figure], 0);
-    const summary = `seed ${seed}, ${total("requests")} requests without MFA: without the gate ${total("open")} reach the secret, ` +
-      `with it ${bypasses.length}`;
-    return { tried, bypasses, summary };
+    return sample(seed, count, Object.keys(NORMALISATIONS), ({ way: normalisation, ...shot }, target) =>
+      this.reveals({ normalisation, ...shot }, target));
   }
 
   async stop() {
     for (const connection of [...this.#idle.values()].flat()) connection.close();
     await this.envoy.stop();
-    await this.#origins.stop();
+    await this.origins.stop();
   }
 
   /** The answer; undefined when the connection ends instead. */
@@ -120,6 +86,46 @@ class Range {
       return undefined;
     }
   }
+}
+
+/**
+ * Sends targets of a seed, each by one way to every origin, with the gate and without it.
+ *
+ * Gives `tried`, by way and origin: how many requests, and how many of them reach the secret where there is no gate;
+ * `bypasses`, those that reach it in spite of the gate; and a summary.
+ *
+ * @param {number} seed
+ * @param {number} count
+ * @param {string[]} ways
+ * @param {(shot: { way: string, origin: string, gated: boolean }, target: object) => Promise<boolean>} reveals
+ * @returns {Promise<{ tried: Map<string, { requests: number, open: number }>, bypasses: string[], summary: string }>}
+ */
+export async function sample(seed, count, ways, reveals) {
+  const endless = targets(seed);
+  const origins = Object.keys(ORIGINS);
+  const tried = new Map(ways.flatMap((way) => origins.map((origin) => [`${way} ${origin}`, { requests: 0, open: 0 }])));
+  const bypasses = [];
+  let next = 0;
+  const shoot = async () => {
+    while (next < count) {
+      const { value: target } = endless.next();
+      const way = ways[next % ways.length];
+      next += 1;
+      for (const origin of origins) {
+        const figures = tried.get(`${way} ${origin}`);
+        figures.requests += 1;
+        if (await reveals({ way, origin, gated: false }, target)) figures.open += 1;
+        if (await reveals({ way, origin, gated: true }, target)) {
+          bypasses.push(`seed ${seed}: ${way} ${origin} ${JSON.stringify(target)}`);
+        }
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENT }, shoot));
+  const total = (figure) => [...tried.values()].reduce((sum, figures) => sum + figures[figure], 0);
+  const summary = `seed ${seed}, ${total("requests")} requests without MFA: without the gate ${total("open")} reach the secret, ` +
+    `with it ${bypasses.length}`;
+  return { tried, bypasses, summary };
 }
 
 function gateOf(normalisation, origin) {

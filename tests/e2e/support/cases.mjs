@@ -20,14 +20,50 @@ const ANSWERS = {
 
 /** The cases as run now: with tokens minted, keys in place. `now` is the time in seconds that they were made for. */
 export async function expanded() {
-  const example = (command, ...more) => promisify(execFile)(
+  await example("build"); // which may take a while: the time to mint for is that after it
+  const now = Math.floor(Date.now() / 1000);
+  return { now, cases: await expandedAt(now) };
+}
+
+/** The cases as run at a time in seconds, with keys of their own. */
+export async function expandedAt(now) {
+  const { stdout } = await example("run", "--", String(now));
+  return JSON.parse(stdout);
+}
+
+function example(command, ...more) {
+  return promisify(execFile)(
     "cargo", [command, "--quiet", "--locked", "--example", "expand-cases", ...more],
     { cwd: REPOSITORY, maxBuffer: 256 * 1024 * 1024 },
   );
-  await example("build"); // which may take a while: the time to mint for is that after it
-  const now = Math.floor(Date.now() / 1000);
-  const { stdout } = await example("run", "--", String(now));
-  return { now, cases: JSON.parse(stdout) };
+}
+
+/** Which cases a host has agreed on, and by which way each has come to its gate. */
+export class Tally {
+  #agreed = new Map();
+
+  /** A case has been decided as expected; `way` tells how it came to the gate. */
+  agrees({ name }, way) {
+    this.#agreed.set(name, way);
+  }
+
+  /** Checks that these are all the cases but some, which the host cannot have, and gives the line to print. */
+  assertComplete(cases, absent = []) {
+    const missing = cases.filter(({ name }) => !this.#agreed.has(name)).map(({ name }) => name);
+    assert.deepEqual(missing, absent.map(({ name }) => name), "cases without an outcome");
+    assert.equal(this.#agreed.size + absent.length, cases.length);
+    const ways = new Map();
+    for (const way of this.#agreed.values()) ways.set(way, (ways.get(way) ?? 0) + 1);
+    const agreed = [...ways].map(([way, count]) => `${count} ${way}`).join(", ");
+    return `cases: ${cases.length} = ${this.#agreed.size} agree (${agreed}) + ${absent.length} that it cannot have`;
+  }
+}
+
+/** Checks that a host has refused a request by itself: nothing but an error came of it, and the app has seen nothing. */
+export async function assertRefused(sending, seen) {
+  const answer = await sending.catch(() => undefined); // the host may close the connection instead
+  if (answer) assert.ok(answer.status >= 400 && answer.header("cache-control") !== "no-store", `status ${answer.status}`);
+  assert.deepEqual(seen(), []);
 }
 
 /** A request as HTTP/1.1 sends it: CONNECT has the authority in the place of the path (RFC 9112 section 3.2.3). */
@@ -140,7 +176,7 @@ function decisionOf(answer, reason, seen, grpc) {
 
 /** As Envoy tells: a local reply to such a request becomes a gRPC status. */
 function isGrpc({ headers }) {
-  const [, type = ""] = headers.find(([name]) => name === "content-type") ?? [];
+  const [, type = ""] = (headers ?? []).find(([name]) => name === "content-type") ?? [];
   return type === "application/grpc" || type.startsWith("application/grpc+");
 }
 

@@ -57,6 +57,7 @@ export const REQUEST_ID = "x-test-id";
  * @typedef {object} Listener
  * @property {string} name
  * @property {object | string} [config]   the gate's configuration; none: no gate on this listener
+ * @property {object[]} [before]          filters in front of the gate
  * @property {boolean} [allowOnHeadersStopIteration]  Envoy's flag; by default it is not set at all
  * @property {"string" | "struct"} [configAs]         how the configuration reaches the module (default: string)
  * @property {Record<string, string>} [env]           environment of the module
@@ -382,8 +383,8 @@ function discoveryResponse(listeners, extraHcm) {
 }
 
 function listenerOf(listener, extraHcm) {
-  const { name, port = 0, cluster = "app", maxHeaders } = listener;
-  const filters = listener.config === undefined ? [] : [gateFilter(listener)];
+  const { name, port = 0, cluster = "app", maxHeaders, before = [] } = listener;
+  const filters = listener.config === undefined ? [] : [...before, gateFilter(listener)];
   const manager = {
     "@type": `${EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: name,

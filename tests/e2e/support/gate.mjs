@@ -7,6 +7,7 @@ import { REQUEST_ID } from "./envoy.mjs";
 import { request } from "./http.mjs";
 import { assertKeepsSecrets } from "./secrets.mjs";
 import { CLIENT_ID, ISSUER, mint, publicKeys } from "./tokens.mjs";
+import { eventually } from "./wait.mjs";
 
 export const AUTHORIZE = `${ISSUER}authorize`;
 export const REDIRECT_URI = "https://app.example.com/callback";
@@ -115,6 +116,20 @@ export async function assertHealthy(envoy, name, upstream, token = mint()) {
     connections.forEach((connection) => connection.close());
   }
   envoy.assertNoTrap();
+}
+
+/** Waits until good requests pass again on every worker: each finds out for itself, and asks again in its own time. */
+export async function recovers(envoy, name, upstream, token) {
+  const connections = await envoy.connections(name);
+  try {
+    await Promise.all(connections.map((connection, worker) => eventually(20_000, `worker ${worker} has recovered`, async () => {
+      const { answer } = await ask(envoy, name, { connection, headers: [cookie(token)] });
+      return answer.status === 200;
+    })));
+  } finally {
+    connections.forEach((connection) => connection.close());
+  }
+  await assertHealthy(envoy, name, upstream, token);
 }
 
 /** Fails when one of these stands in Envoy's log, or among its counters. */
