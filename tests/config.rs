@@ -92,6 +92,7 @@ fn everything_that_the_reference_shows_is_accepted() {
             "require": { "amr": "mfa", "acr": { "at_least": "silver" }, "max_age": "15m", "claims": { "acrs": { "contains": "c1" } } },
             "step_up": {}, "answer": "auto", "mode": "enforce",
         }],
+        "mode": "enforce",
         "case_insensitive_paths": false,
         "callback": {
             "keys": [{ "env": "KEY" }],
@@ -483,6 +484,7 @@ fn all_problems_are_reported_at_once() {
 fn each_wrong_value_has_its_place_and_what_is_accepted() {
     for (pointer, value, expected) in [
         ("/provider/issuer", json!("https://idp/?x"), "provider.issuer: must be an https URL without query"),
+        ("/mode", json!("off"), "mode: must be one of `enforce`, `report`, got `off`"),
         ("/provider/issuer", json!("https://user@idp/"), "provider.issuer: "),
         ("/provider/issuer", json!("HTTPS://idp/"), "provider.issuer: "),
         ("/client/redirect_uri", json!("Https://app/callback"), "client.redirect_uri: must be an https URL"),
