@@ -7,6 +7,10 @@ use stepgate::config::RESERVED_HEADERS;
 #[allow(dead_code, reason = "each test crate uses a part of it")]
 mod support;
 
+#[path = "support/judged.rs"]
+mod judged;
+
+use judged::judge;
 use support::keys;
 
 fn minimal() -> Value {
@@ -23,7 +27,7 @@ fn errors(document: &Value) -> Vec<String> {
         "KEY" => Some(KEY.to_owned()),
         _ => None,
     };
-    match Config::from_value(document, &env) {
+    match judge(document, &env) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.as_slice().iter().map(ToString::to_string).collect(),
     }
@@ -347,6 +351,7 @@ fn each_way_to_authenticate_needs_its_own_secret() {
     for secret in [
         Value::Null,
         json!("s"),
+        json!({ "env": "SET" }),
         key(json!({ "d": null })),
         key(json!({ "crv": "P-384" })),
         key(json!({ "kty": "RSA" })),
@@ -380,8 +385,14 @@ fn inline_keys_need_a_token_endpoint_and_rule_out_pushing() {
 fn a_cookie_that_the_app_sets_is_not_sealed() {
     let document = changed(completing(), "/step_up", json!({ "login_url": "/login" }));
     assert_eq!(errors(&document), [""; 0]);
+    assert_eq!(errors(&changed(document.clone(), "/callback/seal_token", json!(false))), [""; 0]);
     let expected = "step_up.login_url: contradicts `callback.seal_token`: the cookie that the app sets is not sealed";
     assert_only(&errors(&changed(document, "/callback/seal_token", json!(true))), expected, "login_url");
+    let mut document = changed(completing(), "/callback/seal_token", json!(true));
+    document["rules"][0]["step_up"] = json!({ "login_url": null });
+    assert_eq!(errors(&document), [""; 0]);
+    document["rules"][0]["step_up"] = json!({ "login_url": "/login" });
+    assert_only(&errors(&document), &format!("rules[0].{expected}"), "of a rule");
 }
 
 #[test]
@@ -496,13 +507,33 @@ fn each_wrong_value_has_its_place_and_what_is_accepted() {
             json!({ "keys": [] }),
             "provider.jwks: must be a JSON Web Key Set with at least one usable key",
         ),
+        ("/provider/jwks", json!({}), "provider.jwks: must be a JSON Web Key Set with at least one usable key: not an"),
+        (
+            "/provider/jwks",
+            json!({ "keys": {} }),
+            "provider.jwks: must be a JSON Web Key Set with at least one usable key",
+        ),
+        (
+            "/provider/jwks",
+            json!({ "keys": [{ "kty": "oct" }] }),
+            "provider.jwks: must be a JSON Web Key Set with at least one usable key: no key",
+        ),
+        (
+            "/provider/jwks",
+            json!({ "keys": vec![json!({ "kty": "oct" }); 101] }),
+            "provider.jwks: must be a JSON Web Key Set with at least one usable key: more than 100 keys",
+        ),
         ("/provider/cluster", json!({}), "provider.cluster: must be a cluster's name"),
+        ("/provider/cluster", json!({ "idp": "" }), "provider.cluster.idp: must be a cluster's name, got ``"),
         ("/provider/cluster", json!({ "idp": 1 }), "provider.cluster.idp: must be a cluster's name, got `1`"),
         ("/provider/timeout", json!("2m"), "provider.timeout: must be a duration from 100ms to 1m"),
         ("/provider/max_stale", json!("5m"), "provider.max_stale: must not be shorter than `provider.refresh`"),
         ("/client/id", json!(""), "client.id: must be the client ID, a string, got ``"),
         ("/client/audiences", json!("x"), "client.audiences: must be a list of strings, got `x`"),
         ("/client/secret", json!({ "env": "UNSET" }), "client.secret.env: the environment variable `UNSET` is not set"),
+        ("/client/secret", json!({ "env": "" }), "client.secret.env: must be the name of an environment variable"),
+        ("/client/secret", json!({ "env": 7 }), "client.secret.env: must be the name of an environment variable"),
+        ("/client/secret", json!({ "env": "SET", "file": "x" }), "client.secret.file: unknown field"),
         ("/client/secret", json!(7), "client.secret: must be a string that is not empty, or `{ env: NAME }`"),
         ("/client/authentication", json!("basic"), "client.authentication: must be one of `client_secret_basic`"),
         (
@@ -517,6 +548,7 @@ fn each_wrong_value_has_its_place_and_what_is_accepted() {
             json!({ "algorithms": [] }),
             "token.algorithms: must be a list of signature algorithms, got an empty list",
         ),
+        ("/token", json!({ "algorithms": vec!["RS256"; 10] }), "token.algorithms: must have at most 9 entries, got 10"),
         ("/token", json!({ "algorithms": ["HS256"] }), "token.algorithms: HS256 needs `client.secret`"),
         ("/token", json!({ "max_bytes": 1.5 }), "token.max_bytes: must be a whole number from 256 to 65536, got `1.5`"),
         (
@@ -533,6 +565,11 @@ fn each_wrong_value_has_its_place_and_what_is_accepted() {
             "step_up.login_url: falls under the rule `/salary/**` itself",
         ),
         ("/step_up", json!({ "return_to_param": "r" }), "step_up.return_to_param: needs `login_url` beside it"),
+        (
+            "/step_up",
+            json!({ "return_to_param": "r", "login_url": null }),
+            "step_up.return_to_param: needs `login_url` beside it",
+        ),
         (
             "/step_up",
             json!({ "max_attempts": 0 }),
@@ -584,6 +621,41 @@ fn a_requirement_without_a_value_is_refused() {
     assert!(found[0].starts_with("rules[0].require.amr: must have a value, got `null`"), "{found:?}");
 }
 
+/// Elsewhere it is the same as none.
+#[test]
+fn a_field_without_a_value_is_none() {
+    for rule in [
+        json!({ "name": null, "hosts": null, "except": null, "methods": null, "require": null, "step_up": null }),
+        json!({ "answer": null, "mode": null, "require": { "amr": { "any_of": ["mfa"], "all_of": null } } }),
+        json!({ "require": { "acr": { "any_of": ["gold"], "at_least": null }, "claims": { "x": { "equals": "y", "contains": null } } } }),
+        json!({ "step_up": { "acr_values": null, "scope": null, "return_to_param": null, "login_url": null } }),
+    ] {
+        let rule = changed(rule, "/paths", json!(["/a"]));
+        assert_eq!(with("/rules", json!([rule])), [""; 0], "{rule}");
+    }
+    for (pointer, value) in [
+        ("/mode", Value::Null),
+        ("/callback", Value::Null),
+        ("/forward", json!({ "headers": null, "strip_token": null })),
+        ("/token", json!({ "cookie": null, "algorithms": null, "leeway": null, "max_bytes": null })),
+        ("/provider", json!({ "issuer": "https://idp", "jwks": null, "jwks_uri": "https://idp/keys" })),
+        ("/client/audiences", Value::Null),
+    ] {
+        assert_eq!(with(pointer, value), [""; 0], "{pointer}");
+    }
+    let with_query = changed(minimal(), "/client/redirect_uri", json!("https://app.example.com/callback?a"));
+    let on_http = changed(minimal(), "/client/redirect_uri", json!("http://localhost/callback"));
+    for document in [with_query, changed(on_http, "/token", json!({ "cookie": "__Host-id" }))] {
+        assert_eq!(errors(&changed(document, "/callback", Value::Null)), [""; 0]);
+    }
+    let pushed = changed(completing(), "/callback/pushed_authorization", json!(true));
+    assert_eq!(errors(&changed(pushed, "/provider/jwks", Value::Null)), [""; 0]);
+    for require in [json!({ "amr": { "any_of": null } }), json!({ "claims": { "x": { "equals": null } } })] {
+        let found = with("/rules", json!([{ "paths": ["/a"], "require": require }]));
+        assert!(found.len() == 1 && found[0].ends_with("exactly one of them"), "{found:?}");
+    }
+}
+
 #[test]
 fn what_may_be_a_secret_is_not_shown() {
     assert!(!with("/provider/issuer", json!("https://svc:hunter2@idp/")).join("").contains("hunter2"));
@@ -593,6 +665,10 @@ fn what_may_be_a_secret_is_not_shown() {
 #[test]
 fn levels_are_named_once_and_claims_not_asked_for_in_vain() {
     assert_eq!(with("/acr_levels", json!(["bronze", "silver", "bronze"])), ["acr_levels: names a level twice"]);
+    let levels = changed(minimal(), "/acr_levels", json!(["bronze", "silver"]));
+    let rules = json!([{ "paths": ["/a"], "require": { "acr": { "at_least": "gold" } } }]);
+    let expected = "rules[0].require.acr.at_least: must be one of `acr_levels` (bronze, silver), got `gold`";
+    assert_only(&errors(&changed(levels, "/rules", rules)), expected, "gold");
     let found = with("/rules", json!([{ "paths": ["/a"], "require": { "claims": {} } }]));
     assert!(found[0].starts_with("rules[0].require.claims: must name at least one claim"), "{found:?}");
 }
@@ -605,10 +681,80 @@ fn inline_keys_need_an_authorization_endpoint_or_a_login_route() {
     }] });
     assert_eq!(errors(&document).len(), 1);
     assert!(errors(&document)[0].starts_with("provider.authorization_endpoint: missing"));
-    document["step_up"] = json!({ "login_url": "/login" });
+    let own_login = json!({ "login_url": "/login" });
+    let rules = json!([{ "paths": ["/a"], "step_up": own_login }, { "paths": ["/b"], "step_up": {} }]);
+    let mut of_each_rule = changed(document.clone(), "/rules", rules);
+    assert!(errors(&of_each_rule)[0].starts_with("provider.authorization_endpoint: missing"));
+    of_each_rule["rules"][1]["step_up"] = own_login.clone();
+    assert_eq!(errors(&of_each_rule), [""; 0]);
+    document["provider"]["jwks_uri"] = Value::Null;
+    document["step_up"] = own_login;
     assert_eq!(errors(&document), [""; 0]);
     document["provider"]["jwks_uri"] = json!("https://idp/keys");
     assert!(errors(&document)[0].starts_with("provider.jwks: contradicts `provider.jwks_uri`"));
+}
+
+#[test]
+fn each_faulty_key_has_its_place() {
+    let good =
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+    let with_key = |key: Value| {
+        let document =
+            changed(minimal(), "/provider/authorization_endpoint", json!("https://idp.example.com/authorize"));
+        errors(&changed(document, "/provider/jwks", json!({ "keys": [good, key] })))
+    };
+    let of_it = |patch: Value| {
+        let mut key = good.clone();
+        let members = key.as_object_mut().unwrap();
+        members.insert("kid".to_owned(), json!("2"));
+        members.extend(patch.as_object().unwrap().clone());
+        key
+    };
+    for key in [
+        of_it(json!({ "use": "enc", "x": 1 })),
+        of_it(json!({ "key_ops": ["sign"], "d": "AQAB" })),
+        of_it(json!({ "alg": "ES512" })),
+        of_it(json!({ "crv": "X25519" })),
+        of_it(json!({ "alg": "ES512", "x": 1 })),
+        json!({ "kty": "EC" }),
+        json!({ "kty": "oct", "k": "AQAB" }),
+        json!({ "use": "enc" }),
+    ] {
+        assert_eq!(with_key(key.clone()), [""; 0], "{key} is there for something else");
+    }
+    for (key, expected) in [
+        (json!("key"), "not an object"),
+        (of_it(json!({ "kty": null })), "`kty` is not a string"),
+        (of_it(json!({ "kid": 2 })), "`kid` is not a string"),
+        (of_it(json!({ "use": 1 })), "`use` is not a string"),
+        (of_it(json!({ "key_ops": "verify" })), "`key_ops` is not a list"),
+        (json!({ "crv": "Ed25519", "x": good["x"] }), "`kty` is missing"),
+        (json!({ "kty": "OKP", "crv": "Ed25519" }), "a member is missing or malformed"),
+        (json!({ "kty": "RSA", "e": "AQAB" }), "a member is missing or malformed"),
+        (json!({ "kty": "RSA", "n": "AQAB" }), "a member is missing or malformed"),
+        (json!({ "kty": "RSA", "n": 1, "e": "AQAB" }), "a member is missing or malformed"),
+        (json!({ "kty": "RSA", "n": "AQAB", "e": 1 }), "a member is missing or malformed"),
+        (json!({ "kty": "EC", "crv": "P-256", "x": 1, "y": "AQAB" }), "a member is missing or malformed"),
+        (json!({ "kty": "EC", "crv": "P-256", "x": "AQAB", "y": 1 }), "a member is missing or malformed"),
+        (of_it(json!({ "kid": "1", "x": "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw" })), "no key in it can be used"),
+        (of_it(json!({ "d": "AQAB" })), "it is a private key"),
+        (of_it(json!({ "x": null })), "a member is missing or malformed"),
+        (of_it(json!({ "x": "AQAB" })), "not a point of Ed25519"),
+        (of_it(json!({ "alg": "ES256" })), "`alg` is for another type of key"),
+        (json!({ "kty": "EC", "crv": "P-256", "x": "AQAB" }), "a member is missing or malformed"),
+        (json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" }), "an RSA key of 17 bits, at least 2048 are needed"),
+    ] {
+        let found = with_key(key.clone());
+        assert!(found.len() == 1 && found[0].starts_with("provider.jwks") && found[0].ends_with(expected), "{found:?}");
+    }
+}
+
+#[test]
+fn a_secret_that_a_variable_holds_is_long_enough_for_hs256() {
+    let document = changed(minimal(), "/token", json!({ "algorithms": ["HS256"] }));
+    let with_secret = |name: &str| errors(&changed(document.clone(), "/client/secret", json!({ "env": name })));
+    assert_eq!(with_secret("KEY"), [""; 0]);
+    assert_only(&with_secret("SET"), "token.algorithms: HS256 needs a `client.secret` of at least 32 bytes", "SET");
 }
 
 #[test]
@@ -628,7 +774,7 @@ fn a_secret_is_never_shown() {
     let mut document = minimal();
     document["client"]["secret"] = json!(secret);
     document["token"] = json!({ "algorithms": ["HS256"] });
-    let config = Config::from_value(&document, &|_| None).unwrap();
+    let config = judge(&document, &|_| None).unwrap();
     assert!(!format!("{config:?}").contains("horse"));
     document["client"]["secret"] = json!([secret]);
     assert!(!errors(&document).join("\n").contains("horse"));
@@ -636,7 +782,7 @@ fn a_secret_is_never_shown() {
 
 #[test]
 fn a_key_is_never_shown() {
-    let config = Config::from_value(&completing(), &|_| None).unwrap();
+    let config = judge(&completing(), &|_| None).unwrap();
     assert!(!format!("{config:?}").contains(&KEY[..8]));
     for wrong in [json!(KEY), json!([&KEY[4..]]), json!([[KEY]]), json!([{ "env": KEY }]), json!({ "env": KEY })] {
         let found = completing_with("/callback/keys", wrong);
@@ -645,7 +791,7 @@ fn a_key_is_never_shown() {
     let assertion = changed(completing(), "/client/secret", json!(keys::client_key()));
     let assertion = changed(assertion, "/client/authentication", json!("private_key_jwt"));
     let jwk: Value = serde_json::from_str(&keys::client_key()).unwrap();
-    let config = Config::from_value(&assertion, &|_| None).unwrap();
+    let config = judge(&assertion, &|_| None).unwrap();
     assert!(!format!("{config:?}").contains(jwk["d"].as_str().unwrap()));
 }
 

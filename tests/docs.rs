@@ -23,6 +23,8 @@ use stepgate::{Config, Decision, DecisionKind, Env, Gate, Outcome, Reason, Step}
 mod decisions;
 #[path = "docs/embedded.rs"]
 mod embedded;
+#[path = "support/judged.rs"]
+mod judged;
 #[path = "docs/login.rs"]
 mod login;
 #[path = "docs/markdown.rs"]
@@ -31,11 +33,14 @@ mod markdown;
 mod reference;
 #[path = "docs/rotation.rs"]
 mod rotation;
+#[path = "docs/schema.rs"]
+mod schema;
 #[path = "docs/semantics.rs"]
 mod semantics;
 #[path = "docs/troubleshooting.rs"]
 mod troubleshooting;
 
+use judged::judge;
 use markdown::{Block, Page, spans};
 
 /// Every kind of block.
@@ -123,11 +128,11 @@ fn smallest() -> Value {
 }
 
 fn accepted(config: &Value, place: &str) -> Config {
-    Config::from_value(config, &environment).unwrap_or_else(|errors| panic!("{place}: {errors}"))
+    judge(config, &environment).unwrap_or_else(|errors| panic!("{place}: {errors}"))
 }
 
 fn refusal(config: &Value) -> String {
-    match Config::from_value(config, &|_| None) {
+    match judge(config, &|_| None) {
         Ok(_) => String::new(),
         Err(errors) => errors.to_string(),
     }

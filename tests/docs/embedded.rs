@@ -61,7 +61,7 @@ fn of(tree: &Value, place: &str) -> Value {
     let variables = passed_on(tree);
     let config = found.remove(0);
     let env = |name: &str| super::environment(name).filter(|_| variables.contains(name));
-    Config::from_value(&config, &env).unwrap_or_else(|errors| panic!("{place}: {errors}"));
+    judge(&config, &env).unwrap_or_else(|errors| panic!("{place}: {errors}"));
     config
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use stepgate::config::RESERVED_HEADERS;
 
 /// Each table: its heading, the fields, where an object of that kind stands, and a document that has one.
-fn tables() -> Vec<(&'static str, Vec<&'static str>, &'static str, Value)> {
+pub fn tables() -> Vec<(&'static str, Vec<&'static str>, &'static str, Value)> {
     let with = |over: Value| merged(smallest(), &over);
     let rule = |members: Value| with(json!({ "rules": [merged(json!({ "paths": ["/salary/**"] }), &members)] }));
     vec![
@@ -27,12 +27,12 @@ fn login() -> Value {
     json!({ "client": { "secret": SECRET }, "callback": { "keys": [STANDARD.encode(SECRET)], "cookie": {} } })
 }
 
-fn page() -> Page {
+pub fn page() -> Page {
     Page::read("docs/configuration.md")
 }
 
 /// The document with one field set, or taken away.
-fn set(document: &Value, at: &str, field: &str, value: Option<Value>) -> Value {
+pub fn set(document: &Value, at: &str, field: &str, value: Option<Value>) -> Value {
     let mut document = document.clone();
     let object = document.pointer_mut(at).and_then(Value::as_object_mut).expect("an object");
     match value {
@@ -42,7 +42,7 @@ fn set(document: &Value, at: &str, field: &str, value: Option<Value>) -> Value {
     document
 }
 
-fn the_span(cell: &str) -> Option<String> {
+pub fn the_span(cell: &str) -> Option<String> {
     let spans = spans(cell);
     (spans.len() == 1 && cell == format!("`{}`", spans[0])).then(|| spans[0].clone())
 }
@@ -99,12 +99,12 @@ fn place(at: &str) -> String {
 }
 
 /// What the gate says it accepts: `(from, to)` of a range, or the words of which one is accepted.
-enum Accepted {
+pub enum Accepted {
     Range(String, String),
     Words(Vec<String>),
 }
 
-fn told(refused: &str) -> Option<Accepted> {
+pub fn told(refused: &str) -> Option<Accepted> {
     let line = refused.lines().nth(1)?;
     let accepted = line.split_once("must be ")?.1;
     if let Some((_, words)) = accepted.split_once("one of `") {
@@ -340,7 +340,7 @@ fn key() -> Value {
 }
 
 /// Every `MAX_…`, `MIN_…` and the like of the source and of the edge package, with its value.
-fn limits() -> BTreeSet<(String, u64)> {
+pub fn limits() -> BTreeSet<(String, u64)> {
     let mut limits = BTreeSet::new();
     let mut directories = vec![root("src"), root("edge")];
     while let Some(directory) = directories.pop() {
@@ -391,7 +391,7 @@ fn limit(line: &str) -> Option<(String, u64)> {
 }
 
 /// A value as the page writes it; durations in milliseconds.
-fn written(text: &str) -> u64 {
+pub fn written(text: &str) -> u64 {
     let plain = text.replace(',', "");
     let digits: String = plain.chars().take_while(char::is_ascii_digit).collect();
     let scale = match plain[digits.len()..].trim() {
