@@ -1,0 +1,123 @@
+// What a gate asks of each runtime beside decisions: that it makes a POST once, whatever becomes of it; that it gives back what
+// clients who go have held; that it hands over fields that come several times.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import net from "node:net";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { startDeno, startProcess, startWorkerd } from "./support/edge.mjs";
+import { inlineGate, NAVIGATION } from "./support/gate.mjs";
+import { connect, request } from "./support/http.mjs";
+import { ISSUER, mint } from "./support/tokens.mjs";
+import { eventually } from "./support/wait.mjs";
+
+const here = (file) => fileURLToPath(new URL(`edge/${file}`, import.meta.url));
+
+const RUNTIMES = {
+  workerd: (config) => startWorkerd({
+    modules: { "probe-worker.js": here("probe-worker.js"), "probe.js": here("probe.js"), "config.json": config },
+  }),
+  Deno: (config) => startDeno(here("probe-deno.js"), { env: { CONFIG: JSON.stringify(config) } }),
+  Node: (config) => startProcess(process.execPath, [here("probe-node.js")], { env: { CONFIG: JSON.stringify(config) }, pattern: /^port (\d+)/ }),
+};
+
+async function told({ port }) {
+  return (await request(port, { headers: [["x-told", "1"]] })).json();
+}
+
+/** What becomes of a POST, once it has been read. */
+const ENDS = {
+  "is answered, and the connection stays open": (socket) => socket.write(ANSWER),
+  "is closed without an answer": (socket) => socket.end(),
+  "is reset": (socket) => socket.resetAndDestroy(),
+  "is closed within the answer": (socket) => socket.end(ANSWER.slice(0, 20)),
+  "is answered with 408": (socket) => socket.end("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+  "is answered with 503, to be tried again at once": (socket) =>
+    socket.write("HTTP/1.1 503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n"),
+  "is answered with 421": (socket) => socket.write("HTTP/1.1 421 Misdirected Request\r\ncontent-length: 0\r\n\r\n"),
+  "is sent elsewhere": (socket) => socket.write("HTTP/1.1 307 Temporary Redirect\r\nlocation: /token\r\ncontent-length: 0\r\n\r\n"),
+};
+const ANSWER = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 25\r\n\r\n{\"error\":\"invalid_grant\"}";
+
+/** A provider that counts what it reads, byte by byte: `posts` are the codes, in order. `how` tells what becomes of the next one. */
+async function startTokenEndpoint() {
+  const endpoint = { posts: [], connections: 0, reused: 0, how: undefined, close: undefined };
+  const sockets = new Set();
+  const server = net.createServer((socket) => {
+    endpoint.connections += 1;
+    let seen = 0;
+    let received = "";
+    sockets.add(socket.on("close", () => sockets.delete(socket)).on("error", () => {}));
+    socket.setEncoding("latin1").on("data", (text) => {
+      received += text;
+      const [head, body] = received.split("\r\n\r\n");
+      const [, length] = /^content-length: (\d+)/im.exec(head) ?? [];
+      const whole = length !== undefined ? body?.length >= Number(length) : /\r\n0\r\n\r\n$/.test(received);
+      if (body === undefined || !whole) return;
+      received = "";
+      seen += 1;
+      if (seen > 1) endpoint.reused += 1;
+      endpoint.posts.push(new URLSearchParams(body.match(/grant_type=.*|.*&code=.*/)?.[0]).get("code"));
+      endpoint.how(socket);
+    });
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  return Object.assign(endpoint, {
+    port: server.address().port,
+    async stop() {
+      server.close();
+      sockets.forEach((socket) => socket.destroy());
+      await once(server, "close");
+    },
+  });
+}
+
+function loggingIn(port, more = {}) {
+  return inlineGate({
+    provider: { token_endpoint: `http://127.0.0.1:${port}/token`, timeout: "2s" },
+    client: { secret: "s3cret of the client" },
+    callback: { keys: [randomBytes(32).toString("base64")], ...more },
+  });
+}
+
+/** A login that has come back from the provider: what the browser sends to the callback. */
+async function returning({ port }) {
+  const departure = await request(port, { path: "/salary", headers: NAVIGATION });
+  const { searchParams } = new URL(departure.header("location"));
+  const [cookie] = departure.all("set-cookie").find((line) => line.startsWith("__Host-stepgate_tx_")).split(";");
+  return { state: searchParams.get("state"), cookie };
+}
+
+describe("a code is sent once", () => {
+  for (const [name, start] of Object.entries(RUNTIMES)) {
+    test(`in ${name}`, async (t) => {
+      const endpoint = await startTokenEndpoint();
+      t.after(() => endpoint.stop());
+      const runtime = await start(loggingIn(endpoint.port));
+      t.after(() => runtime.stop());
+      const sent = [];
+      const login = async (code, how) => {
+        const { state, cookie } = await returning(runtime);
+        endpoint.how = how;
+        sent.push(code);
+        const query = new URLSearchParams({ code, state, iss: ISSUER });
+        return request(runtime.port, { path: `/callback?${query}`, headers: [...NAVIGATION, ["cookie", cookie]] });
+      };
+      const [keepOpen] = Object.values(ENDS);
+      for (const [what, how] of Object.entries(ENDS)) {
+        // On a connection of its own, then on whichever the runtime has kept.
+        for (const round of ["first", "second", "third"]) {
+          await login(`before-${what}-${round}`, keepOpen);
+          const answer = await login(`${what}-${round}`, how);
+          assert.ok(answer.status >= 400, `${what}: ${answer.status}`);
+        }
+      }
+      assert.deepEqual(endpoint.posts, sent);
+      t.diagnostic(`${sent.length} codes on ${endpoint.connections} connections`);
+    });
+  }
+});
