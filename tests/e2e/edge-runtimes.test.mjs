@@ -18,7 +18,8 @@ import { eventually } from "./support/wait.mjs";
 const here = (file) => fileURLToPath(new URL(`edge/${file}`, import.meta.url));
 
 const RUNTIMES = {
-  workerd: (config) => startWorkerd({
+  workerd: (config, flags = []) => startWorkerd({
+    flags,
     modules: { "probe-worker.js": here("probe-worker.js"), "probe.js": here("probe.js"), "config.json": config },
   }),
   Deno: (config) => startDeno(here("probe-deno.js"), { env: { CONFIG: JSON.stringify(config) } }),
@@ -121,3 +122,72 @@ describe("a code is sent once", () => {
     });
   }
 });
+
+describe("clients that go leave nothing behind", () => {
+  const CLIENTS = 100;
+
+  /** A gate whose keys never come. */
+  async function startWaiting(t, start, timeout, ...more) {
+    const silent = await startSilent();
+    t.after(() => silent.stop());
+    const { provider, ...config } = loggingIn(silent.port, { response_mode: "form_post" });
+    const jwks_uri = `http://127.0.0.1:${silent.port}/jwks`;
+    const runtime = await start({ ...config, provider: { ...provider, jwks: undefined, jwks_uri, timeout } }, ...more);
+    t.after(() => runtime.stop());
+    return runtime;
+  }
+  const head = () => `GET /salary HTTP/1.1\r\nhost: app.example.com\r\ncookie: id_token=${mint()}\r\n\r\n`;
+
+  for (const [name, start] of Object.entries(RUNTIMES)) {
+    test(`in ${name}`, async (t) => {
+      const runtime = await startWaiting(t, start, "30s", ...(name === "workerd" ? [["enable_request_signal"]] : []));
+      const { cookie } = await returning(runtime);
+      const heads = [
+        head(),
+        `POST /callback HTTP/1.1\r\nhost: app.example.com\r\ncookie: ${cookie}\r\n` +
+          "content-type: application/x-www-form-urlencoded\r\ncontent-length: 1000\r\n\r\nstate=",
+      ];
+      const open = () => readdirSync(`/proc/${runtime.pid}/fd`).length;
+      const hold = async (count) => eventually(10_000, `${count} requests on hold`, async () => (await told(runtime)).waiting === count);
+      const round = async () => {
+        const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(runtime.port)));
+        clients.forEach((client, at) => client.write(heads[at % heads.length]));
+        await hold(CLIENTS);
+        // workerd does not take the end of what a client sends for the end of the client.
+        clients.forEach((client) => (name === "workerd" ? client.reset() : client.close()));
+        await hold(0);
+        return (await told(runtime)).memory;
+      };
+      const memory = await round();
+      const files = open();
+      for (let count = 0; count < 3; count += 1) assert.equal(await round(), memory);
+      await eventually(5_000, "as many files are open as before", () => open() <= files);
+    });
+  }
+
+  test("in workerd without its flag, when the wait ends", async (t) => {
+    const runtime = await startWaiting(t, RUNTIMES.workerd, "1s");
+    const client = await connect(runtime.port);
+    client.write(head());
+    await eventually(900, "a request on hold", async () => (await told(runtime)).waiting === 1);
+    client.reset();
+    await eventually(5_000, "none on hold", async () => (await told(runtime)).waiting === 0);
+  });
+});
+
+/** A provider that never answers. */
+async function startSilent() {
+  const sockets = new Set();
+  const server = net.createServer((socket) => {
+    sockets.add(socket.on("close", () => sockets.delete(socket)).on("error", () => {}).resume());
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  return {
+    port: server.address().port,
+    async stop() {
+      server.close();
+      sockets.forEach((socket) => socket.destroy());
+      await once(server, "close");
+    },
+  };
+}
