@@ -191,3 +191,43 @@ async function startSilent() {
     },
   };
 }
+
+describe("fields that come several times", () => {
+  const cookieOf = (token) => ["cookie", `id_token=${token}`];
+  const bearer = (token) => ["authorization", `Bearer ${token}`];
+  const [one, another] = [mint(), mint({ claims: { sub: "another" } })];
+  const COOKIES = {
+    "in the first cookie field": [[cookieOf(one), ["cookie", "a=1"], ["cookie", "b=2"]], "satisfied"],
+    "in the last cookie field": [[["cookie", "a=1"], ["cookie", "b=2"], cookieOf(one)], "satisfied"],
+    "two tokens in two cookie fields": [[cookieOf(one), ["cookie", "a=1"], cookieOf(another)], "token_ambiguous"],
+  };
+  const AUTHORIZATION = {
+    "twice the same": [[bearer(one), bearer(one)], "satisfied"],
+    "two that differ": [[bearer(one), bearer(another)], "token_ambiguous"],
+    "one of another scheme": [[["authorization", "Basic dTpw"], bearer(one)], "satisfied"],
+    "a header, and a cookie that differs": [[bearer(one), cookieOf(another)], "token_ambiguous"],
+  };
+
+  for (const [name, start] of Object.entries(RUNTIMES)) {
+    test(`in ${name}`, async (t) => {
+      const runtime = await start(inlineGate({ token: { header: "authorization" } }));
+      t.after(() => runtime.stop());
+      for (const [what, [headers, expected]] of Object.entries({ ...COOKIES, ...AUTHORIZATION })) {
+        const answer = await request(runtime.port, { path: "/salary", headers });
+        const { reasons: [reason] } = await told(runtime);
+        if (name === "workerd" && what in COOKIES) {
+          // It joins them with a comma: no cookie is recognized then, and none is taken for another.
+          assert.notEqual(answer.status, 200, what);
+          continue;
+        }
+        assert.equal(reason, expected, what);
+        if (reason !== "satisfied") continue;
+        for (const field of ["cookie", "authorization"]) {
+          const values = (fields) => fields.filter(([known]) => known === field).map(([, value]) => value);
+          const joined = (fields) => values(fields).join(field === "cookie" ? "; " : ", ");
+          assert.equal(joined(answer.json()), joined(headers), `${what}: the app's ${field}`);
+        }
+      }
+    });
+  }
+});
