@@ -61,6 +61,19 @@ enum Command {
     },
 }
 
+impl Command {
+    const fn prints_json(&self) -> bool {
+        match self {
+            Self::Check(arguments) => arguments.json,
+            Self::Explain(arguments) => arguments.json,
+            Self::Test(arguments) => arguments.json,
+            Self::Decode(arguments) => arguments.json,
+            Self::Keygen(arguments) => arguments.json,
+            Self::Render(_) | Self::Schema | Self::Completions { .. } => false,
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -117,16 +130,26 @@ pub fn main() -> ExitCode {
         Err(usage) => {
             // Clap's own code for wrong usage is 2, which is "step up" here.
             let exit = if usage.use_stderr() { Exit::Failure } else { Exit::Pass };
-            let _ = usage.print();
+            let text = without_tokens(&usage.render().ansi().to_string());
+            if exit == Exit::Pass {
+                anstream::print!("{text}")
+            } else {
+                anstream::eprint!("{text}")
+            }
             return exit.into();
         }
     };
+    let as_json = arguments.command.prints_json();
     match run(arguments.command) {
         Ok(exit) => exit.into(),
         // Whoever reads the output has seen enough.
         Err(problem) if problem.text.contains("Broken pipe") => ExitCode::SUCCESS,
         Err(problem) => {
-            anstream::eprintln!("{}: {}", output::red("error"), problem.text);
+            if as_json {
+                // For programs: whatever else happens, there is a document.
+                let _ = output::json(&serde_json::json!({ "error": without_tokens(&problem.text) }));
+            }
+            anstream::eprintln!("{}: {}", output::red("error"), without_tokens(&problem.text));
             problem.exit.into()
         }
     }
@@ -150,6 +173,20 @@ fn run(command: Command) -> Result<Exit, Problem> {
     }
 }
 
+/// A text in which nothing looks like a token: command lines end up in logs.
+fn without_tokens(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    // What JSON Web Tokens begin with: `{"` in base64url.
+    while let Some((before, token)) = rest.split_once("eyJ") {
+        let part_of_one = |character: char| character.is_ascii_alphanumeric() || "-_.~+/=".contains(character);
+        rest = token.trim_start_matches(part_of_one);
+        shown.push_str(before);
+        shown.push_str("(a token, not shown)");
+    }
+    shown + rest
+}
+
 fn print(text: &str) -> Result<Exit, Problem> {
     io::stdout().write_all(text.as_bytes())?;
     Ok(Exit::Pass)
@@ -158,7 +195,7 @@ fn print(text: &str) -> Result<Exit, Problem> {
 /// The content of a file, or of standard input for `-`.
 fn read_input(file: &Path) -> Result<String, Problem> {
     let mut bytes = Vec::new();
-    let name = file.display();
+    let name = if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() };
     let read = |reader: &mut dyn io::Read, bytes: &mut Vec<u8>| reader.take(MAX_INPUT_BYTES + 1).read_to_end(bytes);
     let outcome = if file == Path::new("-") {
         read(&mut io::stdin(), &mut bytes)
@@ -174,12 +211,15 @@ fn read_input(file: &Path) -> Result<String, Problem> {
 
 /// A token from the command line, or from a file or standard input.
 fn read_token(token: Option<&str>, file: Option<&PathBuf>) -> Result<Option<String>, Problem> {
-    match (token, file) {
-        (Some("-"), _) => read_input(Path::new("-")).map(|text| Some(text.trim().to_owned())),
-        (Some(token), _) => Ok(Some(token.trim().to_owned())),
-        (None, Some(file)) => read_input(file).map(|text| Some(text.trim().to_owned())),
-        (None, None) => Ok(None),
-    }
+    let text = match (token, file) {
+        (Some("-"), _) => read_input(Path::new("-"))?,
+        (Some(token), _) => token.to_owned(),
+        (None, Some(file)) => read_input(file)?,
+        (None, None) => return Ok(None),
+    };
+    let token = text.trim().trim_matches(['"', '\'']);
+    let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+    if token.is_empty() { Err(Problem::failure("the token is empty")) } else { Ok(Some(token.to_owned())) }
 }
 
 /// 32 bytes of the system's cryptographic source.

@@ -12,6 +12,7 @@ use crate::claims::VerifiedIdToken;
 use crate::config::Config;
 use crate::encoding::{base64url_decode, parse_json_object};
 use crate::env::Env;
+use crate::flow::route;
 use crate::gate::{Gate, Outcome, Step};
 use crate::http::Request;
 use crate::oidc::StepUp;
@@ -20,11 +21,13 @@ use crate::policy::{AcrCondition, AmrCondition, ClaimTest, Requirement};
 use crate::provider::{Fetch, FetchFailure, Reply};
 use crate::reason::Reason;
 use crate::rules::{AnswerMode, Demand, HostPattern, Rule, Rules};
-use crate::time::{DisplayDuration, Timestamp};
+use crate::time::{DisplayAge, DisplayDuration, Timestamp};
 
 /// Everything that leads to a decision, and the decision.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
+    /// Whether the gate answers the path itself, whatever the rules say: it is that of `client.redirect_uri`, or `logout_path`.
+    pub is_own_path: bool,
     /// What the path may mean.
     pub path: PathExplained,
     /// Each rule of the configuration, in its order.
@@ -110,6 +113,12 @@ pub struct Location {
     pub parameters: Vec<(String, String)>,
 }
 
+/// The token that a request carries, as the gate finds it. It is a credential.
+#[must_use]
+pub fn token_of(gate: &Gate, request: &Request<'_>) -> Option<String> {
+    Some(gate.find_token(request).0.ok()??.token)
+}
+
 /// Explains a request by the configuration `document` of this gate, which has learned the provider's documents already: what it
 /// asks for beyond them cannot be had. `verdict`: what to take a signature for, instead of checking it.
 pub fn explain(
@@ -122,8 +131,9 @@ pub fn explain(
     let readings = gate.config().rules.readings(request.path);
     let rules = explain_rules(gate.config(), document, request, &readings);
     let checks = explain_checks(gate, request, &readings, verdict, env.now);
+    let is_own_path = gate.config().callback.as_ref().is_some_and(|callback| route(callback, request).is_some());
     let decision = decide(gate, request, verdict, env);
-    Explanation { path: explain_path(&readings), rules, checks, answer: explain_answer(&decision) }
+    Explanation { is_own_path, path: explain_path(&readings), rules, checks, answer: explain_answer(&decision) }
 }
 
 /// Takes a request to its decision.
@@ -392,17 +402,8 @@ fn relative(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_secs();
     match (ago.as_secs(), ahead.as_secs()) {
         (0, 0) => format!("{seconds}, now"),
-        (0, ahead) => format!("{seconds}, in {}", about(ahead)),
-        (ago, _) => format!("{seconds}, {} ago", about(ago)),
-    }
-}
-
-/// Seconds in the largest unit that leaves at least two of it.
-fn about(seconds: u64) -> String {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60)];
-    match units.into_iter().find(|(_, length)| seconds >= 2 * length) {
-        Some((unit, length)) => format!("{}{unit}", seconds / length),
-        None => format!("{seconds}s"),
+        (0, _) => format!("{seconds}, in {}", DisplayAge(ahead)),
+        _ => format!("{seconds}, {} ago", DisplayAge(ago)),
     }
 }
 

@@ -235,8 +235,10 @@ impl Gate {
         let sealing = self.config.callback.as_ref().filter(|callback| callback.seal_token);
         let open = |value: String| {
             let Some(CallbackConfig { keys, .. }) = sealing else { return Ok(value) };
-            let sealed = Some(&value).filter(|value| value.len() <= sealed_len(*max_bytes));
-            let opened = sealed.and_then(|sealed| keys.open(SealPurpose::IdToken(cookie), sealed));
+            if value.len() > sealed_len(*max_bytes) {
+                return Err(Reason::TokenMalformed("longer than `token.max_bytes`"));
+            }
+            let opened = keys.open(SealPurpose::IdToken(cookie), &value);
             let text = opened.and_then(|token| String::from_utf8(token).ok());
             text.ok_or(Reason::TokenMalformed("its cookie was not sealed with a key of this gate"))
         };

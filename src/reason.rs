@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::time::DisplayDuration;
+use crate::time::{DisplayAge, DisplayDuration};
 
 /// Why the code brought no ID Token (OpenID Connect Core section 3.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl fmt::Display for Reason {
             Self::SignatureInvalid => f.write_str("the ID Token's signature does not verify"),
             Self::IssuerMismatch => f.write_str("the ID Token comes from another issuer"),
             Self::AudienceMismatch => f.write_str("the ID Token was made for another client"),
-            Self::TokenExpired { ago } => write!(f, "the ID Token expired {} ago", DisplayDuration(*ago)),
+            Self::TokenExpired { ago } => write!(f, "the ID Token expired {} ago", DisplayAge(*ago)),
             Self::TokenNotYetValid(claim) => write!(f, "the ID Token's `{claim}` lies in the future"),
             Self::AmrMissing => f.write_str("the ID Token does not say how the person logged in (no `amr`)"),
             Self::AmrInsufficient => f.write_str("the person logged in by other means than the rule asks for (`amr`)"),
@@ -261,7 +261,7 @@ impl fmt::Display for Reason {
                 f.write_str("the ID Token does not say when the person logged in (no `auth_time`)")
             }
             Self::AuthTooOld { age, max_age } => {
-                write!(f, "the login is {} old, the rule allows {}", DisplayDuration(*age), DisplayDuration(*max_age))
+                write!(f, "the login is {} old, the rule allows {}", DisplayAge(*age), DisplayDuration(*max_age))
             }
             Self::ClaimInsufficient { claim } => {
                 write!(f, "the claim `{claim}` is not what the rule asks for")

@@ -74,6 +74,19 @@ impl fmt::Display for DisplayDuration {
     }
 }
 
+/// Shows an age in whole seconds; a long one in the largest unit that leaves at least two of it.
+pub struct DisplayAge(pub Duration);
+
+impl fmt::Display for DisplayAge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match [("d", 86_400), ("h", 3_600)].into_iter().find(|(_, length)| seconds >= 2 * length) {
+            Some((unit, length)) => write!(f, "{}{unit}", seconds / length),
+            None => DisplayDuration(Duration::from_secs(seconds)).fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +106,15 @@ mod tests {
     fn durations_are_shown_in_the_largest_unit_that_loses_nothing() {
         for text in ["500ms", "90s", "15m", "25h", "7d", "0s"] {
             assert_eq!(DisplayDuration(parse_duration(text).unwrap()).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ages_are_whole_and_short() {
+        for (millis, shown) in
+            [(0, "0s"), (1_999, "1s"), (901_000, "901s"), (900_000, "15m"), (7_200_000, "2h"), (300_000_000, "3d")]
+        {
+            assert_eq!(DisplayAge(Duration::from_millis(millis)).to_string(), shown);
         }
     }
 

@@ -145,9 +145,8 @@ fn check_refuses_what_is_no_document() {
         assert_eq!(code, 3, "{name}: {out}{err}");
         assert!(format!("{out}{err}").contains(expected), "{name}: {out}{err}");
     }
-    let (code, _, err) = run(&folder, &["check", "nowhere.yaml"]);
-    assert_eq!(code, 1);
-    assert!(err.starts_with("error: nowhere.yaml: "), "{err}");
+    let (code, out, _) = run(&folder, &["check", "nowhere.yaml"]);
+    assert!(code == 1 && out.contains("nowhere.yaml: No such file"), "{out}");
 }
 
 #[test]
@@ -379,6 +378,12 @@ fn every_documented_command_does_what_it_is_for() {
             for given in ["providers", "envoy"] {
                 std::os::unix::fs::symlink(root.join(given), folder.0.join(given)).unwrap();
             }
+            // The edge package, as far as its files are copied.
+            std::fs::create_dir_all(folder.0.join("dist/edge")).unwrap();
+            let package = files("edge").map(|file| file.file_name().unwrap().to_str().unwrap().to_owned());
+            for file in package.chain(["stepgate_core.js".to_owned(), "stepgate_core_bg.wasm".to_owned()]) {
+                folder.file(&format!("dist/edge/{file}"), "");
+            }
             std::fs::copy(root.join("providers/auth0/stepgate.yaml"), folder.0.join("stepgate.yaml")).unwrap();
             let path =
                 format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_BIN_EXE_stepgate")).parent().unwrap().display());
@@ -443,4 +448,151 @@ cases:
     assert_eq!(run(&folder, &["test", "stepgate.yaml"]).0, 1);
     folder.file("stepgate.yaml", &CONFIG.replace("issuer:", "isuer:"));
     assert_eq!(run(&folder, &["test", "stepgate.yaml", "cases.yaml"]).0, 3);
+}
+
+/// Signed with the private key of RFC 7515 appendix A.2, which everybody has.
+const PUBLISHED: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+
+#[test]
+fn a_token_is_found_wherever_it_is_and_not_believed() {
+    let folder = with_config("found");
+    for cookie in
+        [format!("id_token={PUBLISHED}"), format!("x=1; id_token={PUBLISHED}"), format!(" id_token={PUBLISHED}")]
+    {
+        let explain = ["explain", "stepgate.yaml", "--url", "/salary/me", "--cookie", &cookie];
+        let (code, out, err) = run(&folder, &explain);
+        assert!(code == 1 && out.is_empty() && err.contains("--jwks FILE"), "{out}{err}");
+        let (_, out, _) = run(&folder, &[&explain[..], &["--unverified"]].concat());
+        assert!(out.contains("taken for valid, not checked") && out.contains("token_malformed"), "{out}");
+    }
+    let (code, out, err) =
+        run(&folder, &["explain", "stepgate.yaml", "--url", "/salary/me", "--header", "cookie: c=d"]);
+    assert!(code == 2 && out.contains("token_missing"), "{out}{err}");
+}
+
+#[test]
+fn tokens_are_not_echoed() {
+    let folder = with_config("echo");
+    let header = format!("authorization Bearer {PUBLISHED}");
+    let url = format!("app.example.com/callback?id_token={PUBLISHED}");
+    let explain = ["explain", "stepgate.yaml", "--url"];
+    for arguments in [
+        vec!["decode", "Bearer", PUBLISHED],
+        vec![PUBLISHED],
+        [&explain[..], &["/x", PUBLISHED]].concat(),
+        [&explain[..], &["/x", "--header", &header]].concat(),
+        [&explain[..], &["/x", "--token-file", PUBLISHED]].concat(),
+        [&explain[..], &[&url]].concat(),
+        [&explain[..], &["https://user:password@app.example.com/"]].concat(),
+    ] {
+        let (code, out, err) = run(&folder, &arguments);
+        assert_eq!((code, out.as_str()), (1, ""), "{arguments:?}");
+        assert!(!err.contains("eyJ") && !err.contains("cC4hiUPo") && !err.contains("password"), "{err}");
+    }
+}
+
+#[test]
+fn what_no_host_delivers_is_refused() {
+    let folder = with_config("delivers");
+    for wrong in [
+        &["--method", "GE T"][..],
+        &["--header", "a b: c"],
+        &["--header", ":path: /x"],
+        &["--header", "x: a\r\nb: c"],
+        &["--cookie", "x"],
+        &["--now", "1795545600000"],
+        &["--now", "2026-11-24"],
+        &["--token", " "],
+        &["--token", "-", "--metadata", "-"],
+    ] {
+        let (code, out, err) =
+            run(&folder, &[&["explain", "stepgate.yaml", "--url", "/salary/me"][..], wrong].concat());
+        assert!(code == 1 && out.is_empty() && err.starts_with("error: "), "{wrong:?}: {out}{err}");
+    }
+}
+
+#[test]
+fn programs_get_a_document_whatever_happens() {
+    let folder = with_config("document");
+    folder.file("wrong.yaml", "a: [1");
+    for (arguments, expected) in [
+        (&["check", "--json", "wrong.yaml"][..], 3),
+        (&["check", "--json", "stepgate.yaml", "nowhere.yaml"], 1),
+        (&["explain", "--json", "wrong.yaml", "--url", "/"], 3),
+        (&["test", "--json", "stepgate.yaml", "nowhere.yaml"], 1),
+        (&["decode", "--json", "a.b"], 1),
+    ] {
+        let (code, out, _) = run(&folder, arguments);
+        assert_eq!(code, expected, "{arguments:?}");
+        assert!(serde_json::from_str::<Value>(&out).is_ok(), "{arguments:?}: {out}");
+    }
+    let (_, out, _) = run(&folder, &["check", "--json", "wrong.yaml", "stepgate.yaml"]);
+    let reports: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&reports[0]["valid"], &reports[1]["valid"]), (&false.into(), &true.into()), "each file has its report");
+}
+
+#[test]
+fn what_stands_around_a_gate_is_looked_at() {
+    let folder = Folder::new("around");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy");
+    for (file, from, to, expected) in [
+        ("envoy.yaml", "FAIL_RELOAD", "FAIL_OPEN", "`failure_policy`"),
+        (
+            "envoy.yaml",
+            "[STEPGATE_CLIENT_SECRET, STEPGATE_KEY]",
+            "[STEPGATE_KEY]",
+            "client.secret.env: the host does not hand",
+        ),
+        ("envoy.yaml", "cluster: idp\n", "timeout: 4s\n", "has no `cluster`"),
+        ("istio-wasmplugin.yaml", "FAIL_CLOSE", "FAIL_OPEN", "`failStrategy`"),
+        (
+            "istio-wasmplugin.yaml",
+            "- name: STEPGATE_KEY",
+            "- name: OTHER",
+            "callback.keys[0].env: the host does not hand",
+        ),
+        ("envoy-gateway.yaml", "failOpen: false", "failOpen: true", "`failOpen`"),
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(text, changed, "{file}: {from}");
+        folder.file(file, &changed);
+        let (code, out, _) = run(&folder, &["check", "--deny-warnings", file]);
+        assert!(code == 1 && out.contains(expected), "{file} {to}: {out}");
+        folder.file(file, &text);
+        let (_, out, _) = run(&folder, &["check", file]);
+        assert!(!out.contains(expected), "{file}: {out}");
+    }
+}
+
+#[test]
+fn report_mode_can_be_meant() {
+    let folder = with_config("meant");
+    assert_eq!(run(&folder, &["check", "--deny-warnings", "stepgate.yaml"]).0, 1);
+    let (code, out, _) = run(&folder, &["check", "--deny-warnings", "--allow-report", "stepgate.yaml"]);
+    assert!(code == 0 && out.contains("note: rules[1].mode: report"), "{out}");
+}
+
+#[test]
+fn a_deployment_that_does_not_fit_is_refused() {
+    let folder = with_config("fit");
+    for wrong in [
+        &["--for", "envoy", "--app", "foo:0"][..],
+        &["--for", "envoy", "--app", "http://foo:80"],
+        &["--for", "envoy", "--app", "a b:80"],
+        &["--for", "envoy", "--namespace", "edge"],
+        &["--for", "istio", "--namespace", "Foo Bar"],
+        &["--for", "istio", "--app", "app:80"],
+        &["--for", "envoy-gateway", "--app", "127.0.0.1:8081"],
+        &["--for", "workerd", "--output", "out"],
+        &["--for", "envoy", "--output", "stepgate.yaml"],
+    ] {
+        let (code, out, err) = run(&folder, &[&["render", "stepgate.yaml"][..], wrong].concat());
+        assert!(code == 1 && out.is_empty() && err.starts_with("error: "), "{wrong:?}: {out}{err}");
+    }
+    let render = ["render", "stepgate.yaml", "--for", "envoy", "--output", "out"];
+    let (code, _, err) = run(&folder, &render);
+    assert!(code == 0 && err.contains("note: without `--app`"), "{err}");
+    let (code, _, err) = run(&folder, &render);
+    assert!(code == 1 && err.contains("is there already"), "{err}");
 }

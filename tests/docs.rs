@@ -337,6 +337,8 @@ fn commands_are_known_and_do_what_is_said() {
                 Some(("cp" | "mv" | "export" | "envoy", _)) if block.place.starts_with("docs/envoy.md:") => {}
                 Some(("curl", rest)) if rest.starts_with("-i ") => statuses.push(curl(rest)),
                 Some(("curl", _)) if block.place.starts_with("docs/envoy.md:") => {}
+                // Run: tests/e2e/oci.test.mjs and tests/e2e/release.test.mjs.
+                Some(("skopeo" | "sha256sum", _)) => {}
                 Some(("envoy", rest)) => assert_eq!(rest, "--mode validate -c envoy.yaml", "{place}"),
                 _ => panic!("{place}: an unknown command, {line}"),
             }

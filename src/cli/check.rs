@@ -1,10 +1,10 @@
 //! `stepgate check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::document::{Document, Position};
+use super::document::{Document, Position, shown};
 use super::{Exit, Problem, output, stand_in, warnings};
 
 #[derive(clap::Args)]
@@ -16,9 +16,12 @@ pub struct Arguments {
     /// Fail where there are warnings
     #[arg(long)]
     deny_warnings: bool,
+    /// Take report mode for intended: it is a note, and no warning
+    #[arg(long)]
+    allow_report: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// What was found in one configuration.
@@ -26,6 +29,7 @@ pub struct Arguments {
 struct Report {
     file: String,
     within: String,
+    valid: bool,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
     notes: Vec<Finding>,
@@ -42,9 +46,15 @@ struct Finding {
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     let mut reports = Vec::new();
+    let mut failed = false;
     for file in &arguments.config {
-        for document in Document::read_all(file)? {
-            reports.push(check(&document));
+        match Document::read_all(file) {
+            Ok(documents) => reports.extend(documents.iter().map(|document| check(document, arguments.allow_report))),
+            // The other files are still worth a look.
+            Err(problem) => {
+                failed |= problem.exit == Exit::Failure;
+                reports.push(Report::unreadable(file, problem));
+            }
         }
     }
     if arguments.json {
@@ -53,7 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
         reports.iter().try_for_each(print)?;
     }
     let has = |of: fn(&Report) -> &Vec<Finding>| reports.iter().any(|report| !of(report).is_empty());
-    Ok(if has(|report| &report.errors) {
+    Ok(if failed {
+        Exit::Failure
+    } else if has(|report| &report.errors) {
         Exit::InvalidConfiguration
     } else if arguments.deny_warnings && has(|report| &report.warnings) {
         Exit::Failure
@@ -62,14 +74,29 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     })
 }
 
-fn check(document: &Document) -> Report {
+impl Report {
+    /// What stands in the place of a report about a file that could not be read.
+    fn unreadable(file: &Path, problem: Problem) -> Self {
+        let position = Position { line: 1, column: 1 };
+        let errors = vec![Finding { path: String::new(), position, message: problem.text }];
+        let file = shown(file);
+        Self { file, within: String::new(), valid: false, errors, warnings: Vec::new(), notes: Vec::new() }
+    }
+}
+
+fn check(document: &Document, allow_report: bool) -> Report {
     let finding =
         |path: &str, message: String| Finding { path: path.to_owned(), position: document.position(path), message };
     let configured = stand_in::configure(&document.value);
+    let mut allowed = Vec::new();
     let (errors, warnings) = match &configured.config {
         Ok(config) => {
-            let warnings = warnings::of(&document.value, config);
-            (Vec::new(), warnings.into_iter().map(|(path, message)| finding(&path, message)).collect())
+            let mut found = warnings::of(&document.value, config);
+            found.extend(warnings::around(document, config));
+            let (reporting, found): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|(path, _)| allow_report && (path == "mode" || path.ends_with(".mode")));
+            allowed.extend(reporting.into_iter().map(|(path, message)| finding(&path, message)));
+            (Vec::new(), found.into_iter().map(|(path, message)| finding(&path, message)).collect())
         }
         Err(errors) => {
             let errors = errors.as_slice().iter();
@@ -80,9 +107,9 @@ fn check(document: &Document) -> Report {
         let name = if looks_like_a_variable(name) { format!("`{name}`") } else { "of this name".to_owned() };
         finding(path, format!("the variable {name} is not set here; where the gate runs it must be"))
     });
-    let notes = notes.collect();
-    let file = document.file.display().to_string();
-    Report { file, within: document.within.clone(), errors, warnings, notes }
+    let notes = allowed.into_iter().chain(notes).collect();
+    let valid = errors.is_empty();
+    Report { file: shown(&document.file), within: document.within.clone(), valid, errors, warnings, notes }
 }
 
 /// What does not may be the secret itself.
@@ -91,7 +118,7 @@ fn looks_like_a_variable(name: &str) -> bool {
 }
 
 fn print(report: &Report) -> Result<(), Problem> {
-    let Report { file, within, errors, warnings, notes } = report;
+    let Report { file, within, errors, warnings, notes, .. } = report;
     let kinds = [(errors, output::red("error")), (warnings, output::yellow("warning")), (notes, output::dim("note"))];
     for (findings, kind) in kinds {
         for Finding { path, position: Position { line, column }, message } in findings {

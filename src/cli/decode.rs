@@ -15,7 +15,7 @@ pub struct Arguments {
     token: String,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {

@@ -27,6 +27,8 @@ pub struct Document {
     pub within: String,
     /// The document.
     pub value: Value,
+    /// What a host has around it: Envoy's plugin, the `spec` of a `WasmPlugin`, the extension of an `EnvoyExtensionPolicy`.
+    pub around: Option<Value>,
     places: BTreeMap<String, Position>,
 }
 
@@ -47,23 +49,25 @@ impl Document {
     /// Reads every configuration of a file: the file itself, or those inside an Envoy configuration or Kubernetes resources.
     pub fn read_all(file: &Path) -> Result<Vec<Self>, Problem> {
         let text = read_input(file)?;
-        let name = file.display();
+        let name = shown(file);
+        if text.trim().is_empty() {
+            return Err(Problem::configuration(format!("{name}: is empty")));
+        }
         let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         if is_json && let Err(error) = serde_json::from_str::<Value>(&text) {
             return Err(Problem::configuration(format!("{name}: not valid JSON: {error}")));
         }
         let parsed: Vec<Spanned<Node>> = serde_saphyr::from_multiple(&text).map_err(|error| {
             let place = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-            let message = error.without_snippet().to_string();
-            Problem::configuration(format!("{name}{place}: not valid YAML: {message}"))
+            Problem::configuration(format!("{name}{place}: not valid YAML: {}", yaml_problem(&error)))
         })?;
         let mut found = Vec::new();
         for document in &parsed {
-            collect(file, "", document, &mut found);
+            collect(file, "", None, document, &mut found);
         }
         // What looks like none is taken for one with mistakes.
         if let ([only], true) = (parsed.as_slice(), found.is_empty()) {
-            found.push(Self::of(file, "", only));
+            found.push(Self::of(file, "", None, only));
         }
         if found.is_empty() {
             return Err(Problem::configuration(format!("{name}: has no configuration of a gate")));
@@ -71,10 +75,11 @@ impl Document {
         Ok(found)
     }
 
-    fn of(file: &Path, within: &str, node: &Spanned<Node>) -> Self {
+    fn of(file: &Path, within: &str, around: Option<&Node>, node: &Spanned<Node>) -> Self {
         let mut places = BTreeMap::from([(String::new(), position(node))]);
         record(node, "", &mut places);
-        Self { file: file.to_owned(), within: within.to_owned(), value: node.value.to_value(), places }
+        let around = around.map(Node::to_value);
+        Self { file: file.to_owned(), within: within.to_owned(), value: node.value.to_value(), around, places }
     }
 
     /// Where a place of the document stands, such as `rules[0].paths`; of something that is missing, where it would stand.
@@ -91,34 +96,55 @@ impl Document {
     /// How messages name the file and a place in it.
     pub fn at(&self, place: &str) -> String {
         let Position { line, column } = self.position(place);
-        format!("{}:{line}:{column}", self.file.display())
+        format!("{}:{line}:{column}", shown(&self.file))
     }
 }
 
+/// A file's name, as messages have it.
+pub fn shown(file: &Path) -> String {
+    if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() }
+}
+
+/// What is wrong with a YAML text, without the place, which stands before it.
+pub fn yaml_problem(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    if let Some(key) = text.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next()) {
+        return format!("the key `{key}` stands there for the second time");
+    }
+    if text.starts_with("budget breached") {
+        return "too large or too deep, aliases resolved".to_owned();
+    }
+    text.to_owned()
+}
+
 /// Finds what looks like a gate's configuration, from the outside in.
-fn collect(file: &Path, within: &str, node: &Spanned<Node>, found: &mut Vec<Document>) {
+fn collect(file: &Path, within: &str, around: Option<&Node>, node: &Spanned<Node>, found: &mut Vec<Document>) {
     match &node.value {
         Node::Object(members) => {
             let has = |name: &str| members.iter().any(|(key, _)| key.value == name);
             if has("provider") && has("client") || has("provider") && has("rules") || has("client") && has("rules") {
-                found.push(Document::of(file, within, node));
+                found.push(Document::of(file, within, around, node));
                 return;
             }
             for (key, value) in members {
                 let within = if within.is_empty() { key.value.clone() } else { format!("{within}.{}", key.value) };
-                collect(file, &within, value, found);
+                // The value of a protobuf message stands one level deeper.
+                let is_place = ["configuration", "pluginConfig", "config"].contains(&key.value.as_str());
+                let around = if is_place { Some(&node.value) } else { around.filter(|_| key.value == "value") };
+                collect(file, &within, around, value, found);
             }
         }
         Node::List(items) => {
             for (index, item) in items.iter().enumerate() {
-                collect(file, &format!("{within}[{index}]"), item, found);
+                collect(file, &format!("{within}[{index}]"), None, item, found);
             }
         }
         // A `google.protobuf.StringValue` holds JSON.
         Node::Scalar(Value::String(text)) if text.trim_start().starts_with('{') => {
             if let Ok(inner) = serde_saphyr::from_str::<Spanned<Node>>(text) {
                 let from = found.len();
-                collect(file, within, &inner, found);
+                collect(file, within, around, &inner, found);
                 for document in found.iter_mut().skip(from) {
                     document.places = BTreeMap::from([(String::new(), position(node))]);
                 }

@@ -1,11 +1,11 @@
 //! `stepgate explain`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use stepgate::config::KeySource;
-use stepgate::explain::{Answer, Check, Explanation, PathExplained, RuleExplained, explain};
+use stepgate::explain::{Answer, Check, Explanation, PathExplained, RuleExplained, explain, token_of};
 use stepgate::http::Request;
 use stepgate::seal::Purpose;
 use stepgate::time::Timestamp;
@@ -54,7 +54,7 @@ pub struct Arguments {
     now: Option<Timestamp>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// What is printed as JSON.
@@ -70,52 +70,46 @@ struct Report<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
-    let document = Document::read(&arguments.config)?;
+    arguments.refuse_what_no_host_delivers()?;
+    let mut document = Document::read(&arguments.config)?;
     let config = stand_in::valid(&document)?;
     let now = arguments.now.map_or_else(current_time, Ok)?;
-    let token = arguments.read_token(&config, now)?;
     let unverified = arguments.unverified || arguments.claims.is_some();
-    let mut notes = Vec::new();
-
-    let keys = match &arguments.jwks {
-        Some(file) => Some(read_input(file)?),
-        None if unverified => {
-            let (algorithm, kid) = token.as_deref().map(stand_in::key_of).unwrap_or_default();
-            Some(stand_in::key_set(algorithm, kid.as_deref()))
-        }
-        None => None,
-    };
-    let (document, config) = match &keys {
-        Some(_) => {
-            let mut document = document;
-            document.value = stand_in::without_keys(&document.value, &config);
-            let config = stand_in::valid(&document)?;
-            (document, config)
-        }
-        None => (document, config),
-    };
-    let fetches_keys = matches!(config.provider.keys, KeySource::Url(_) | KeySource::Discovered);
-    let knows_keys = !fetches_keys || keys.is_some();
-    if !knows_keys && (token.is_some() || arguments.has_token_of_its_own(&config)) {
-        return Err(Problem::failure(
-            "the provider's keys are not known here: give them by `--jwks FILE`, or `--unverified` to take the token's signature for valid",
-        ));
-    }
-    if unverified {
-        notes.push("the signature was not checked, but taken for valid".to_owned());
-    }
-
     let target = Target::of(&arguments.url, &config)?;
-    let fields = arguments.fields(&config, token.as_deref())?;
+    let fields = arguments.fields(&config, arguments.read_token(&config, now)?.as_deref())?;
     let request = Request {
         method: arguments.method.as_bytes(),
         authority: target.authority.as_bytes(),
         path: target.path.as_bytes(),
         fields: &fields,
     };
+    let fetches_keys = matches!(config.provider.keys, KeySource::Url(_) | KeySource::Discovered);
+    // As the gate finds it, wherever it is.
+    let token = token_of(&Gate::new(config.clone()), &request);
+    let keys = match (&arguments.jwks, &token) {
+        (Some(file), _) => Some(read_input(file)?),
+        (None, Some(token)) if unverified => {
+            let (algorithm, kid) = stand_in::key_of(token);
+            Some(stand_in::key_set(algorithm, kid.as_deref()))
+        }
+        (None, Some(_)) if fetches_keys => {
+            return Err(Problem::failure(
+                "the provider's keys are not known here: give them by `--jwks FILE`, or `--unverified` to take the token's signature for valid",
+            ));
+        }
+        (None, _) => None,
+    };
+    if keys.is_some() {
+        document.value = stand_in::without_keys(&document.value, &config);
+    }
+    let config = stand_in::valid(&document)?;
+    let mut notes = Vec::new();
+    if unverified {
+        notes.push("the signature was not checked, but taken for valid".to_owned());
+    }
     let issuer = config.provider.issuer.clone();
     let mut gate = Gate::new(config);
-    let mut provider = stand_in::Provider::new(&issuer, keys.unwrap_or_else(|| stand_in::key_set(None, None)));
+    let mut provider = stand_in::Provider::new(&issuer, keys);
     if let Some(file) = &arguments.metadata {
         provider.metadata = serde_json::from_str(&read_input(file)?)
             .map_err(|error| Problem::failure(format!("{}: not JSON: {error}", file.display())))?;
@@ -152,26 +146,34 @@ impl Arguments {
         stand_in::token(config, &claims, now).map(Some)
     }
 
-    /// Whether the fields have a token, by what they are called.
-    fn has_token_of_its_own(&self, config: &Config) -> bool {
-        let in_cookie = self.cookie.iter().any(|cookie| cookie.starts_with(&config.token.cookie));
-        let in_field = self.header.iter().any(|field| {
-            let name = field.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
-            name == "cookie" || config.token.header.as_ref() == Some(&name)
-        });
-        in_cookie || in_field
+    /// Refuses what no host would hand to a gate, and what can be read once only.
+    fn refuse_what_no_host_delivers(&self) -> Result<(), Problem> {
+        let from_stdin = [self.token.as_deref() == Some("-"), self.config == Path::new("-")];
+        let files = [&self.token_file, &self.jwks, &self.metadata];
+        let dashes = files.into_iter().filter(|file| file.as_deref() == Some(Path::new("-"))).count();
+        if from_stdin.into_iter().filter(|dash| *dash).count() + dashes > 1 {
+            return Err(Problem::failure("standard input can be read once: `-` stands several times"));
+        }
+        if http::Method::from_bytes(self.method.as_bytes()).is_err() {
+            return Err(Problem::failure(format!("`--method` is one such as `GET`, got `{}`", self.method)));
+        }
+        if self.cookie.iter().any(|cookie| !cookie.contains('=')) {
+            return Err(Problem::failure("`--cookie` is `NAME=VALUE`, and one has no `=`"));
+        }
+        Ok(())
     }
 
     fn fields(&self, config: &Config, token: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
         let mut fields = Vec::new();
         for field in &self.header {
-            let (name, value) = field.split_once(':').ok_or_else(|| {
-                Problem::failure(format!(
-                    "`--header` is `NAME: VALUE`, got `{}`",
-                    field.split('=').next().unwrap_or_default()
-                ))
-            })?;
-            fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+            // What is wrong with it is not shown: it may be a token.
+            let wrong = || Problem::failure("`--header` is `NAME: VALUE`, and one is not");
+            let (name, value) = field.split_once(':').ok_or_else(wrong)?;
+            let name = http::HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
+            if value.contains(['\r', '\n', '\0']) {
+                return Err(wrong());
+            }
+            fields.push((name.as_str().to_owned(), value.trim().to_owned()));
         }
         let mut cookies = self.cookie.clone();
         if let Some(token) = token {
@@ -204,13 +206,17 @@ impl Target {
             let authority = rest.split(['/', '?']).next().unwrap_or_default();
             return Ok(Self { authority: authority.to_owned(), path: url.to_owned() });
         }
-        let rest = ["https://", "http://"].iter().find_map(|scheme| url.strip_prefix(scheme)).ok_or_else(|| {
-            Problem::failure(format!(
-                "`--url` is a URL such as `https://app.example.com/salary`, or a path that starts with `/`, got `{url}`"
-            ))
-        })?;
+        let accepted = "`--url` is a URL such as `https://app.example.com/salary`, or a path that starts with `/`";
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        if !["https", "http"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            let shown = url.split('?').next().unwrap_or_default();
+            return Err(Problem::failure(format!("{accepted}, got `{shown}`")));
+        }
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(Problem::failure(format!("{accepted}, without user information")));
+        }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { authority: authority.to_owned(), path })
     }
@@ -223,16 +229,21 @@ pub fn current_time() -> Result<Timestamp, Problem> {
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(secs) = text.parse() {
-        return Ok(Timestamp::from_secs(secs));
-    }
-    let time: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| error.to_string())?;
-    u64::try_from(time.as_millisecond()).map(Timestamp::from_millis).map_err(|_| "before 1970".to_owned())
+    let accepted = "must be RFC 3339 with an offset, such as 2026-11-24T12:00:00Z, or seconds since 1970";
+    let time = match text.parse() {
+        Ok(secs) => jiff::Timestamp::from_second(secs).ok(),
+        Err(_) => text.parse().ok(),
+    };
+    let millis = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+    millis.map(Timestamp::from_millis).ok_or_else(|| accepted.to_owned())
 }
 
 fn print(method: &str, target: &Target, explanation: &Explanation, notes: &[String]) -> Result<(), Problem> {
-    let Explanation { path, rules, checks, answer } = explanation;
+    let Explanation { is_own_path, path, rules, checks, answer } = explanation;
     output::line(output::bold(&format!("{method} {}{}", target.authority, target.path)))?;
+    if *is_own_path {
+        output::line(output::yellow("the gate answers this path itself, whatever the rules say"))?;
+    }
     print_path(path)?;
     print_rules(rules)?;
     print_checks(checks)?;

@@ -10,7 +10,7 @@ use super::{Exit, Problem, entropy, output};
 pub struct Arguments {
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {

@@ -25,14 +25,14 @@ pub struct Arguments {
     #[arg(long = "for", value_enum, value_name = "HOST")]
     target: Target,
     /// The module: a file for Envoy; an image, best by its digest, for Istio and Envoy Gateway; for workerd the folder of the edge
-    /// package, which is copied
+    /// package, which is copied. Without it, an example stands in its place
     #[arg(long, value_name = "FILE|IMAGE")]
     module: Option<String>,
-    /// Where the app is, `HOST:PORT`
+    /// Where the app is; for Envoy Gateway its Service [default: 127.0.0.1:8081, in Kubernetes app:8080]
     #[arg(long, value_name = "HOST:PORT", value_parser = App::parse)]
     app: Option<App>,
-    /// The namespace, in Kubernetes
-    #[arg(long)]
+    /// The namespace, in Kubernetes [default: istio-ingress, default]
+    #[arg(long, value_parser = parse_namespace)]
     namespace: Option<String>,
     /// Write the files into this folder, instead of the one file to standard output
     #[arg(long, value_name = "FOLDER")]
@@ -56,11 +56,30 @@ struct App {
 
 impl App {
     fn parse(text: &str) -> Result<Self, String> {
-        let (host, port) = text.rsplit_once(':').ok_or("a host and a port, with `:` between")?;
-        let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() { Err("there is no host".to_owned()) } else { Ok(Self { host: host.to_owned(), port }) }
+        let authority: http::uri::Authority =
+            text.parse().map_err(|_| "a host and a port, with `:` between".to_owned())?;
+        let port = authority.port_u16().filter(|port| *port > 0).ok_or("there is no port")?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || text.contains('@') {
+            return Err("a host and a port, with `:` between".to_owned());
+        }
+        Ok(Self { host: host.to_owned(), port })
     }
+
+    /// A name that Kubernetes takes (RFC 1123).
+    fn is_service(&self) -> bool {
+        is_label(&self.host)
+    }
+}
+
+/// A name that Kubernetes takes, of one label (RFC 1123).
+fn is_label(name: &str) -> bool {
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    plain && (1..=63).contains(&name.len()) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if is_label(text) { Ok(text.to_owned()) } else { Err("lower case letters, digits and dashes".to_owned()) }
 }
 
 /// A host of the provider that the gate makes calls to.
@@ -93,6 +112,7 @@ type File = (String, Vec<u8>);
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     let document = Document::read(&arguments.config)?;
     let config = stand_in::valid(&document)?;
+    arguments.refuse_what_does_not_fit()?;
     let deployment = Deployment::of(arguments, document.value, &config)?;
     let files = match arguments.target {
         Target::Envoy => vec![file("envoy.yaml", envoy::render(deployment)?)],
@@ -101,26 +121,71 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
         Target::Workerd => workerd::render(&deployment)?,
     };
     match (&arguments.output, files.as_slice()) {
-        (Some(folder), files) => files.iter().try_for_each(|file| write(folder, file))?,
+        (Some(folder), files) => write(folder, files)?,
         (None, [(_, content)]) => std::io::stdout().write_all(content)?,
         (None, _) => return Err(Problem::failure("it takes several files: name a folder by `--output`")),
     }
+    for (what, given) in [("--module", arguments.module.is_some()), ("--app", arguments.app.is_some())] {
+        if !given {
+            anstream::eprintln!(
+                "{}: without `{what}`, an example stands in its place: change it",
+                output::yellow("note")
+            );
+        }
+    }
     Ok(Exit::Pass)
+}
+
+impl Arguments {
+    fn refuse_what_does_not_fit(&self) -> Result<(), Problem> {
+        let in_kubernetes = matches!(self.target, Target::Istio | Target::EnvoyGateway);
+        if self.namespace.is_some() && !in_kubernetes {
+            return Err(Problem::failure("`--namespace` is for Kubernetes: `istio` and `envoy-gateway`"));
+        }
+        if matches!(self.target, Target::Istio) && self.app.is_some() {
+            return Err(Problem::failure(
+                "`--app` has no place in what Istio needs: the app is behind your own routes",
+            ));
+        }
+        if matches!(self.target, Target::EnvoyGateway) && self.app.as_ref().is_some_and(|app| !app.is_service()) {
+            return Err(Problem::failure(
+                "for `envoy-gateway`, `--app` is the name of a Service in the namespace, and its port",
+            ));
+        }
+        if matches!(self.target, Target::Workerd) && self.module.is_none() {
+            return Err(Problem::failure(
+                "for `workerd`, `--module` is the folder of the edge package, which `make edge` makes",
+            ));
+        }
+        Ok(())
+    }
 }
 
 fn file(name: &str, content: String) -> File {
     (name.to_owned(), content.into_bytes())
 }
 
-/// Writes a new file: what is there already may have been edited.
-fn write(folder: &Path, (name, content): &File) -> Result<(), Problem> {
-    let file = folder.join(name);
-    std::fs::create_dir_all(file.parent().unwrap_or(folder))?;
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file);
-    created
-        .and_then(|mut created| created.write_all(content))
-        .map_err(|error| Problem::failure(format!("{}: {error}", file.display())))?;
-    output::line(file.display())
+/// Writes new files, all or none: what is there already may have been edited.
+fn write(folder: &Path, files: &[File]) -> Result<(), Problem> {
+    let failed = |file: &Path| {
+        let file = file.display().to_string();
+        move |error: std::io::Error| Problem::failure(format!("{file}: {error}"))
+    };
+    if let Some((name, _)) = files.iter().find(|(name, _)| folder.join(name).exists()) {
+        let file = folder.join(name);
+        return Err(Problem::failure(format!(
+            "{}: is there already, and may have been edited: name another folder",
+            file.display()
+        )));
+    }
+    for (name, content) in files {
+        let file = folder.join(name);
+        let parent = file.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(failed(parent))?;
+        std::fs::write(&file, content).map_err(failed(&file))?;
+        output::line(file.display())?;
+    }
+    Ok(())
 }
 
 impl Deployment {

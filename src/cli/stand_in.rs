@@ -16,6 +16,9 @@ use super::document::Document;
 /// How often a gate is asked what it wants to fetch: metadata, then keys.
 const ROUNDS: usize = 4;
 
+/// 32 bytes in base64, long enough for any secret.
+const STAND_IN_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 /// How long a token of the tool's own is valid, in seconds.
 const LIFETIME_SECS: u64 = 600;
 
@@ -31,14 +34,14 @@ pub fn configure(document: &Value) -> Configured {
     let references = references(document).into_iter();
     let unset: Vec<_> = references.filter(|(_, name)| std::env::var_os(name).is_none()).collect();
     let stand_ins = without_environment(document);
-    let mut complete = document.clone();
-    for (place, _) in &unset {
+    let lookup = |name: &str| {
+        let Some((place, _)) = unset.iter().find(|(_, unset)| unset == name) else { return std::env::var(name).ok() };
         let pointer = format!("/{}", place.trim_end_matches(".env").replace(['.', '['], "/").replace(']', ""));
-        if let (Some(place), Some(stand_in)) = (complete.pointer_mut(&pointer), stand_ins.pointer(&pointer)) {
-            *place = stand_in.clone();
-        }
-    }
-    Configured { config: Config::from_value(&complete, &|name| std::env::var(name).ok()), unset }
+        let stand_in = stand_ins.pointer(&pointer).and_then(Value::as_str);
+        // One that is written wrongly has none there: any text will do.
+        Some(stand_in.unwrap_or(STAND_IN_KEY).to_owned())
+    };
+    Configured { config: Config::from_value(document, &lookup), unset }
 }
 
 /// The configuration of a document that must be valid.
@@ -64,7 +67,7 @@ pub fn variables(document: &Value) -> Vec<String> {
 }
 
 /// Each `{ env: NAME }` of a document.
-fn references(document: &Value) -> Vec<(String, String)> {
+pub fn references(document: &Value) -> Vec<(String, String)> {
     let name = |value: &Value| value.get("env").and_then(Value::as_str).map(str::to_owned);
     let secret = document.pointer("/client/secret").and_then(name).map(|name| ("client.secret.env".to_owned(), name));
     let keys = document.pointer("/callback/keys").and_then(Value::as_array).into_iter().flatten().enumerate();
@@ -76,13 +79,13 @@ fn references(document: &Value) -> Vec<(String, String)> {
 pub struct Provider {
     /// Its metadata.
     pub metadata: Value,
-    /// Its keys.
-    pub keys: String,
+    /// Its keys, where they are known.
+    pub keys: Option<String>,
 }
 
 impl Provider {
     /// A provider with endpoints below its issuer.
-    pub fn new(issuer: &str, keys: String) -> Self {
+    pub fn new(issuer: &str, keys: Option<String>) -> Self {
         let at = |path: &str| format!("{}/{path}", issuer.trim_end_matches('/'));
         let metadata = json!({
             "issuer": issuer,
@@ -105,7 +108,10 @@ impl Provider {
                 at = Timestamp::from_millis(at.as_millis() + 1);
                 let reply = match fetch.endpoint {
                     Endpoint::Metadata => Reply::from_http(&fetch, at, 200, self.metadata.to_string().into_bytes()),
-                    Endpoint::Keys => Reply::from_http(&fetch, at, 200, self.keys.clone().into_bytes()),
+                    Endpoint::Keys => match &self.keys {
+                        Some(keys) => Reply::from_http(&fetch, at, 200, keys.clone().into_bytes()),
+                        None => continue,
+                    },
                     Endpoint::Token | Endpoint::PushedAuthorization => {
                         Reply::failed(&fetch, at, FetchFailure::Unreachable)
                     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use stepgate::cases::{self, CaseErrors, CaseFile, Outcome};
 
-use super::document::Document;
+use super::document::{Document, shown, yaml_problem};
 use super::{Exit, Problem, explain, output, read_input, stand_in};
 
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub struct Arguments {
     junit: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// What is printed as JSON.
@@ -93,6 +93,6 @@ fn all(files: &[PathBuf]) -> Result<Files<'_>, Problem> {
 fn parsed(file: &Path) -> Result<Value, Problem> {
     serde_saphyr::from_str(&read_input(file)?).map_err(|error| {
         let place = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-        Problem::failure(format!("{}{place}: {}", file.display(), error.without_snippet()))
+        Problem::failure(format!("{}{place}: {}", shown(file), yaml_problem(&error)))
     })
 }

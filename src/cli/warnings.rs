@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stepgate::Config;
-use stepgate::config::{ClientAuthentication, KeySource};
+use stepgate::config::{ClientAuthentication, Clusters, KeySource};
 use stepgate::jose::Algorithm;
 use stepgate::path::PathPattern;
 use stepgate::time::DisplayDuration;
+
+use super::document::Document;
+use super::stand_in;
 
 /// A leeway beyond this is more than clocks differ.
 const MUCH_LEEWAY: Duration = Duration::from_secs(120);
@@ -25,6 +28,48 @@ pub fn of(document: &Value, config: &Config) -> Vec<Warning> {
     provider(document, config, &mut warnings);
     token(config, &mut warnings);
     rules(document, config, &mut warnings);
+    warnings
+}
+
+/// What the host has around a document that takes away from it.
+pub fn around(document: &Document, config: &Config) -> Vec<Warning> {
+    let Some(around) = &document.around else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let says = |pointer: &str, wanted: &Value| around.pointer(pointer) == Some(wanted);
+    let opens = [
+        ("/failure_policy", "FAIL_OPEN".into()),
+        ("/fail_open", true.into()),
+        ("/failOpen", true.into()),
+        ("/failStrategy", "FAIL_OPEN".into()),
+    ];
+    for (pointer, wanted) in &opens {
+        if says(pointer, wanted) {
+            let name = pointer.trim_start_matches('/');
+            warnings.push((
+                String::new(),
+                format!("`{name}`: requests get to the app without the gate when it has crashed or was refused"),
+            ));
+        }
+    }
+    let list = |pointer: &str| around.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let mut handed_over: Vec<&str> =
+        list("/vm_config/environment_variables/host_env_keys").filter_map(Value::as_str).collect();
+    let own = around.pointer("/vm_config/environment_variables/key_values").and_then(Value::as_object);
+    handed_over.extend(own.into_iter().flat_map(|values| values.keys()).map(String::as_str));
+    handed_over.extend(list("/env/hostKeys").filter_map(Value::as_str));
+    handed_over.extend(list("/vmConfig/env").filter_map(|variable| variable.get("name")?.as_str()));
+    for (place, name) in stand_in::references(&document.value) {
+        if !handed_over.contains(&name.as_str()) {
+            let message =
+                "the host does not hand this variable over to the module, where it will not be set".to_owned();
+            warnings.push((place, message));
+        }
+    }
+    let fetches =
+        !matches!(config.provider.keys, KeySource::Inline(_) | KeySource::SecretOnly) || config.callback.is_some();
+    if fetches && config.provider.cluster == Clusters::None {
+        warnings.push(("provider".to_owned(), "has no `cluster`, without which Envoy fetches nothing".to_owned()));
+    }
     warnings
 }
 
@@ -87,6 +132,8 @@ struct Written<'a> {
     methods: Vec<String>,
     paths: Vec<PathPattern>,
     except: Vec<PathPattern>,
+    /// What it asks for and how, apart from where.
+    asks: String,
 }
 
 impl<'a> Written<'a> {
@@ -96,12 +143,9 @@ impl<'a> Written<'a> {
         };
         let patterns = |name: &str| list(name).iter().filter_map(|text| PathPattern::parse(text).ok()).collect();
         let methods = list("methods").iter().map(|method| method.to_ascii_uppercase()).collect();
-        Self { rule, hosts: list("hosts"), methods, paths: patterns("paths"), except: patterns("except") }
-    }
-
-    /// What it asks for and how, apart from where.
-    fn asks(&self) -> Vec<Option<&Value>> {
-        ["require", "step_up", "answer", "mode"].iter().map(|name| self.rule.get(*name)).collect()
+        let asks = ["require", "step_up", "answer", "mode"].map(|name| rule.get(name).cloned().unwrap_or_default());
+        let asks = Value::from(asks.to_vec()).to_string();
+        Self { rule, hosts: list("hosts"), methods, paths: patterns("paths"), except: patterns("except"), asks }
     }
 
     /// Whether it applies wherever the other does.
@@ -109,10 +153,8 @@ impl<'a> Written<'a> {
         let all_of = |mine: &[&str], theirs: &[&str]| {
             mine.is_empty() || !theirs.is_empty() && theirs.iter().all(|item| mine.contains(item))
         };
-        let methods = |written: &'_ Self| -> Vec<String> { written.methods.clone() };
-        let (my_methods, their_methods) = (methods(self), methods(other));
-        let methods_cover = my_methods.is_empty()
-            || !their_methods.is_empty() && their_methods.iter().all(|method| my_methods.contains(method));
+        let methods_cover = self.methods.is_empty()
+            || !other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method));
         let paths_cover = other.paths.iter().all(|theirs| self.paths.iter().any(|mine| mine.covers(theirs)));
         let leaves_nothing_more_out =
             self.except.iter().all(|mine| other.except.iter().any(|theirs| theirs.covers(mine)));
@@ -143,7 +185,7 @@ fn rules(document: &Value, config: &Config, warnings: &mut Vec<Warning>) {
             }
         }
         let earlier = written.iter().take(index.min(MAX_COMPARED));
-        let same = |other: &&Written<'_>| other.asks() == rule.asks() && other.covers(rule);
+        let same = |other: &&Written<'_>| other.asks == rule.asks && other.covers(rule);
         if let Some(other) = earlier.clone().position(|other| same(&other)) {
             warnings.push((
                 place.clone(),

@@ -332,7 +332,7 @@ describe("the token endpoint", () => {
 describe("a token endpoint that Envoy cannot reach: the cluster of its host", () => {
   for (const [what, gate, message] of [
     ["has no name", "unnamed", /names no cluster for `localhost`/],
-    ["is unknown to Envoy", "unknown", /no call to the cluster `nowhere`: unknown, or no healthy host/],
+    ["is unknown to Envoy", "unknown", /no call to the cluster `nowhere`: unknown, its name not resolved, or no healthy host/],
     ["is empty", "empty", /token request to http:\/\/localhost/],
     ["leads to a closed port", "closed", /token request to http:\/\/localhost/],
   ]) {

@@ -16,7 +16,7 @@ import { program, startPrometheus } from "../../observe/prometheus.mjs";
 import { startPortal } from "../../observe/traffic.mjs";
 import { ROOT } from "./demo-support.mjs";
 import { startEnvoy } from "./support/envoy.mjs";
-import { discoveringGate, NAVIGATION } from "./support/gate.mjs";
+import { discoveringGate, expect, inlineGate, NAVIGATION } from "./support/gate.mjs";
 import { startOidc } from "./support/oidc.mjs";
 import { Person } from "./support/person.mjs";
 import { assertKeepsSecrets } from "./support/secrets.mjs";
@@ -62,6 +62,22 @@ test("the fragments are what Envoy runs with in envoy/", async () => {
     assert.deepEqual(tags, stats.stats_config, name);
     const { access_log: accessLog } = listener.filter_chains[0].filters[0].typed_config;
     assert.deepEqual(accessLog, log.access_log, name);
+  }
+});
+
+test("counters by rule end at a limit, and keep a rule's name as it is", async () => {
+  const [, limit] = /MAX_RULE_COUNTERS: usize = (\d+);/.exec(await readFile(`${ROOT}src/host/envoy/metrics.rs`, "utf8"));
+  const rules = Array.from({ length: Number(limit) + 1 }, (_, at) => ({ name: `/v1.${at}/**`, paths: ["/salary"] }));
+  const envoy = await startEnvoy({ listeners: [{ name: "gate", config: inlineGate({ rules }) }], clusters: { app: 1 }, concurrency: 1 });
+  try {
+    await expect(envoy, "gate", {}, 302, "token_missing");
+    const counters = await envoy.stats("^wasmcustom\\.stepgate_rules");
+    assert.equal(counters.size, Number(limit));
+    const { stats_config: { stats_tags: tags } } = await yamlFile("observe/envoy-stats.yaml");
+    const regex = new RegExp(tags.find(({ tag_name: name }) => name === "rule").regex);
+    assert.deepEqual([...counters.keys()].map((name) => regex.exec(name)[2]).sort(), rules.slice(0, limit).map(({ name }) => name).sort());
+  } finally {
+    await envoy.stop();
   }
 });
 

@@ -87,7 +87,7 @@ describe("what is rendered runs", () => {
     const output = path.join(folder, "out");
     const args = ["--for", "workerd", "--app", `127.0.0.1:${app.port}`, "--module", PACKAGE, "--output", output];
     await render(folder, document(oidc.issuer), ...args);
-    await assert.rejects(render(folder, document(oidc.issuer), ...args), /config\.capnp: File exists/, "nothing is written over");
+    await assert.rejects(render(folder, document(oidc.issuer), ...args), /config\.capnp: is there already/, "nothing is written over");
     const file = path.join(output, "config.capnp");
     const text = await readFile(file, "utf8");
     assert.match(text, /"127\.0\.0\.1:8080"/);

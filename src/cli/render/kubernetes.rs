@@ -33,6 +33,7 @@ pub fn istio(deployment: Deployment) -> Result<String, Problem> {
                 set(&mut example, "/spec/vmConfig/env", env)?;
                 deployment.remove_unused(&mut example, "/spec", "vmConfig");
                 if let Some(module) = &deployment.module {
+                    // Istio takes an image that names no scheme for one.
                     let scheme = if module.contains("://") { "" } else { "oci://" };
                     set(&mut example, "/spec/url", format!("{scheme}{module}"))?;
                 }

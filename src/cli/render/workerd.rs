@@ -78,7 +78,7 @@ const gate :Workerd.Worker = (
         file("worker.js", WORKER.to_owned()),
         file("stepgate.json", format!("{document}\n")),
     ];
-    for (_, name, _) in MODULES.iter().filter(|_| deployment.module.is_some()) {
+    for (_, name, _) in MODULES {
         let source = Path::new(deployment.module.as_deref().unwrap_or_default()).join(name);
         let content =
             std::fs::read(&source).map_err(|error| Problem::failure(format!("{}: {error}", source.display())))?;

@@ -497,8 +497,9 @@ impl Worker {
         }
         let call = dispatch_http_call(cluster, headers, body, Vec::new(), fetch.timeout);
         if call.is_err() {
-            let message =
-                format!("stepgate: Envoy makes no call to the cluster `{cluster}`: unknown, or no healthy host");
+            let message = format!(
+                "stepgate: Envoy makes no call to the cluster `{cluster}`: unknown, its name not resolved, or no healthy host"
+            );
             abi::log(LogLevel::Error, &message);
         }
         call.ok()
