@@ -240,9 +240,9 @@ let memory;
  * @param {WebAssembly.Module} module
  * @param {import("./index.d.ts").Options} options
  * @param {boolean} [asUtf8]  whether the runtime takes header fields for UTF-8, and not for bytes
- * @param {object} [once]  what the runtime's `fetch` needs to be told so that it makes a POST once
+ * @param {(init: RequestInit) => RequestInit} [once]  what the runtime's `fetch` needs to be told so that it makes a POST once
  */
-export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, now = Date.now, onDecision, onFetch = warn }, asUtf8 = false, once = {}) {
+export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, now = Date.now, onDecision, onFetch = warn }, asUtf8 = false, once = (init) => init) {
   memory ??= initSync({ module }).memory;
   const lookup = (name) => (typeof env[name] === "string" ? env[name] : undefined);
   const document = typeof config === "string" ? config : JSON.stringify(config) ?? "";
@@ -254,7 +254,7 @@ export function makeGate(module, { config, env = {}, fetch = globalThis.fetch, n
     throw new ConfigurationError(JSON.parse(problems));
   }
   // Called as a method of this gate it would be refused in some runtimes.
-  const reach = (url, init) => fetch(url, init.method === "POST" ? { ...init, ...once } : init);
+  const reach = (url, init) => fetch(url, init.method === "POST" ? once(init) : init);
   return new Gate(core, asUtf8, { fetch: reach, now, onDecision, onFetch });
 }
 

@@ -5,10 +5,18 @@ import { readFile } from "node:fs/promises";
 import { ConfigurationError, makeGate } from "./gate.js";
 
 /**
- * For a POST. On a connection that was used before, Deno's client makes a request again when it finds the connection closed; on
- * one of its own it does not.
+ * On a connection that was used before, Deno's client makes a request again when it finds the connection closed; on one of its own
+ * it does not.
  */
-const once = globalThis.Deno ? { client: globalThis.Deno.createHttpClient({ poolMaxIdlePerHost: 0 }) } : {};
+const inDeno = (client) => (init) => ({ ...init, client });
+
+/** Node's client makes a request again that is answered with 421 (Fetch section 4.6), unless its body was a stream. */
+function inNode(init) {
+  const body = new Blob([init.body]);
+  return { ...init, headers: { ...init.headers, "content-length": String(body.size) }, body: body.stream(), duplex: "half" };
+}
+
+const once = globalThis.Deno ? inDeno(globalThis.Deno.createHttpClient({ poolMaxIdlePerHost: 0 })) : inNode;
 
 let compiled;
 

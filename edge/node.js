@@ -206,9 +206,9 @@ function complete(response, fields) {
 
 /** The fields that are given to `writeHead`, in any of its forms. */
 function set(response, headers) {
-  const list = Array.isArray(headers) ? pairs(headers.flat()) : Object.entries(headers);
+  const list = Array.isArray(headers) ? headers : Object.entries(headers);
   const known = new Set();
-  for (const [name, value] of list) {
+  for (const [name, value] of Array.isArray(list[0]) ? list : pairs(list)) {
     const key = name.toLowerCase();
     if (known.has(key)) response.appendHeader(name, value);
     else response.setHeader(name, value);
@@ -245,6 +245,7 @@ function withoutHopByHop(rawHeaders) {
   return pairs(rawHeaders).filter(([name]) => !HOP_BY_HOP.includes(name.toLowerCase())).flat();
 }
 
+/** Names and values that take turns. A name without a value gets none, which Node refuses. */
 function pairs(list) {
-  return Array.from({ length: list.length / 2 }, (_, at) => [list[2 * at], list[2 * at + 1]]);
+  return Array.from({ length: Math.ceil(list.length / 2) }, (_, at) => [list[2 * at], list[2 * at + 1]]);
 }

@@ -17,7 +17,7 @@ const STARTED_WITHIN = 30_000;
 /** The package under test. */
 export const PACKAGE = path.join(REPOSITORY, "dist/edge");
 
-/** So new that request signals and all else that runtimes offer today are there. */
+/** So new that all that runtimes offer by default today is there. */
 const COMPATIBILITY_DATE = "2026-11-01";
 
 const require = createRequire(import.meta.url);
