@@ -390,6 +390,8 @@ mod tests {
         assert_eq!(names(&rules, "h", "/x/..%2fsalary/help"), ["0"], "one reading is not left out");
         assert_eq!(names(&rules, "h", ""), ["0"], "an absent path leaves nothing out");
         assert_eq!(names(&rules, "h", "*"), [""; 0]);
+        assert_eq!(names(&rules, "h", "*salary/x"), ["0"], "some routers take an asterisk for a slash");
+        assert_eq!(names(&rules, "h", "*/salary/x"), ["0"]);
     }
 
     #[test]

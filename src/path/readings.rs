@@ -14,6 +14,7 @@
 //! | merge slashes | nginx, many routers |
 //! | what follows two slashes is a host | URL parsers that are fed a path |
 //! | resolve `.` and `..` | everybody, before or after decoding |
+//! | drop a `*` before the path | routers that take it for a slash |
 //! | trim trailing dots and spaces of a segment | Windows servers |
 //! | cut at a control character, drop them all | C strings, line-based protocols, WHATWG URL parsers |
 //! | full-width and overlong forms, and look-alikes of dots and slashes, are ASCII | best-fit mapping, lenient UTF-8 decoders |
@@ -89,6 +90,8 @@ impl Readings {
         let mut open_ended = false;
         let mut pending = vec![(path.to_vec(), 0)];
         pending.extend(origin_form(path).map(|path| (path, 0)));
+        // `*` alone is the server itself (RFC 9112 section 3.2.4); with more behind it some routers take it for a slash.
+        pending.extend(path.strip_prefix(b"*").filter(|rest| !rest.is_empty()).map(|rest| (rest.to_vec(), 0)));
         while let Some((reading, decodings)) = pending.pop() {
             if !seen.insert((reading.clone(), decodings)) {
                 continue;
