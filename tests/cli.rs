@@ -596,3 +596,16 @@ fn a_deployment_that_does_not_fit_is_refused() {
     let (code, _, err) = run(&folder, &render);
     assert!(code == 1 && err.contains("is there already"), "{err}");
 }
+
+#[test]
+fn claims_do_not_reach_the_terminal_as_commands() {
+    let folder = with_config("terminal");
+    // { "\u001b[2J": "\u202e\u009b2J", "iss": "a" }
+    let token = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", "eyJcdTAwMWJbMkoiOiAiXHUyMDJlXHUwMDliMkoiLCAiaXNzIjogImEifQ");
+    let (code, out, _) = run(&folder, &["decode", &token]);
+    assert_eq!(code, 0);
+    assert!(out.contains("\\u{1b}[2J") && out.contains("\\u{202e}\\u{9b}2J"), "{out}");
+    let claims = "{\"amr\": [\"\u{202e}\u{9b}2J\"]}";
+    let (_, out, _) = run(&folder, &["explain", "stepgate.yaml", "--url", "/salary/\u{202e}x", "--claims", claims]);
+    assert!(!out.contains(['\u{202e}', '\u{9b}']) && out.contains("\\u{202e}"), "{out}");
+}

@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     print("header", &header)?;
     print("claims", &claims)?;
     output::line(format_args!("{} {signature} bytes, {}", output::bold("signature"), output::yellow("not checked")))?;
-    remarks.iter().try_for_each(|remark| output::line(format_args!("{} {remark}", output::yellow("note:"))))?;
+    remarks.iter().try_for_each(|remark| output::line(format_args!("{} {}", output::yellow("note:"), output::plain(remark))))?;
     Ok(Exit::Pass)
 }
 
@@ -56,12 +56,13 @@ fn bytes(name: &str, part: &str) -> Result<Vec<u8>, Problem> {
 
 fn print(name: &str, object: &Map<String, Value>) -> Result<(), Problem> {
     output::line(output::bold(name))?;
-    let width = object.keys().map(|name| name.chars().count()).max().unwrap_or_default();
-    for (name, value) in object {
+    let members: Vec<(String, &Value)> = object.iter().map(|(name, value)| (output::plain(name), value)).collect();
+    let width = members.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    for (name, value) in members {
         let time = value.as_i64().filter(|_| TIMES.contains(&name.as_str()));
         let time = time.and_then(|secs| jiff::Timestamp::from_second(secs).ok());
         let time = time.map(|time| format!("  {time}")).unwrap_or_default();
-        output::line(format_args!("  {name:width$}  {value}{}", output::dim(&time)))?;
+        output::line(format_args!("  {name:width$}  {}{}", output::plain(&value.to_string()), output::dim(&time)))?;
     }
     Ok(())
 }

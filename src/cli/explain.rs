@@ -240,7 +240,7 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 
 fn print(method: &str, target: &Target, explanation: &Explanation, notes: &[String]) -> Result<(), Problem> {
     let Explanation { is_own_path, path, rules, checks, answer } = explanation;
-    output::line(output::bold(&format!("{method} {}{}", target.authority, target.path)))?;
+    output::line(output::bold(&output::plain(&format!("{method} {}{}", target.authority, target.path))))?;
     if *is_own_path {
         output::line(output::yellow("the gate answers this path itself, whatever the rules say"))?;
     }
@@ -287,6 +287,8 @@ fn print_checks(checks: &[Check]) -> Result<(), Problem> {
         };
         let rule = rule.as_ref().map(|rule| format!(" [{rule}]")).unwrap_or_default();
         let code = code.map(|code| format!(" → {code}")).unwrap_or_default();
+        // Claims are anybody's words.
+        let found = output::plain(found);
         output::line(format_args!(
             "  {mark:4}{what:width$}  {expected}: {found}{}{}",
             output::dim(&rule),
@@ -314,7 +316,7 @@ fn print_answer(answer: &Answer) -> Result<(), Problem> {
         output::line(format_args!("  {name}: {value}"))?;
         if name == "location" {
             for (name, value) in answer.location.iter().flat_map(|location| &location.parameters) {
-                output::line(format_args!("    {name} = {value}"))?;
+                output::line(format_args!("    {name} = {}", output::plain(value)))?;
             }
         }
     }

@@ -56,6 +56,18 @@ pub fn json(value: &impl Serialize) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A text from outside, in which nothing moves a terminal's cursor, colours it or turns the direction of writing.
+pub fn plain(text: &str) -> String {
+    let is_harmful = |character: char| {
+        character.is_control() || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = text.chars().map(|character| match is_harmful(character) {
+        true => character.escape_unicode().to_string(),
+        false => character.to_string(),
+    });
+    shown.collect()
+}
+
 /// Prints a line, with styles where they can be shown.
 pub fn line(text: impl fmt::Display) -> Result<(), Problem> {
     writeln!(anstream::stdout(), "{text}")?;

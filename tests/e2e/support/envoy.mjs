@@ -70,14 +70,7 @@ export const REQUEST_ID = "x-test-id";
  * @property {object} [extraHcm]          merged into this listener's HTTP connection manager
  */
 export async function startEnvoy(options) {
-  const envoy = await Envoy.launch(options);
-  try {
-    await envoy.ready();
-    return envoy;
-  } catch (error) {
-    await envoy.stop();
-    throw error;
-  }
+  return whenReady(await Envoy.launch(options));
 }
 
 /**
@@ -89,7 +82,10 @@ export async function startEnvoy(options) {
  * @param {Record<string, string>} [options.env]  of the process
  */
 export async function startEnvoyIn({ directory, bootstrap, env }) {
-  const envoy = await Envoy.spawn({ directory, bootstrap, env });
+  return whenReady(await Envoy.spawn({ directory, bootstrap, env }));
+}
+
+async function whenReady(envoy) {
   try {
     await envoy.ready();
     return envoy;
