@@ -103,23 +103,24 @@ impl From<Exit> for ExitCode {
 pub struct Problem {
     text: String,
     exit: Exit,
+    is_broken_pipe: bool,
 }
 
 impl Problem {
     /// Something other than the configuration.
     pub fn failure(text: impl Into<String>) -> Self {
-        Self { text: text.into(), exit: Exit::Failure }
+        Self { text: text.into(), exit: Exit::Failure, is_broken_pipe: false }
     }
 
     /// The configuration.
     pub fn configuration(text: impl Into<String>) -> Self {
-        Self { text: text.into(), exit: Exit::InvalidConfiguration }
+        Self { text: text.into(), exit: Exit::InvalidConfiguration, is_broken_pipe: false }
     }
 }
 
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {
-        Self::failure(error.to_string())
+        Self { is_broken_pipe: error.kind() == io::ErrorKind::BrokenPipe, ..Self::failure(error.to_string()) }
     }
 }
 
@@ -132,9 +133,9 @@ pub fn main() -> ExitCode {
             let exit = if usage.use_stderr() { Exit::Failure } else { Exit::Pass };
             let text = without_tokens(&usage.render().ansi().to_string());
             if exit == Exit::Pass {
-                anstream::print!("{text}")
+                let _ = write!(anstream::stdout(), "{text}");
             } else {
-                anstream::eprint!("{text}")
+                let _ = write!(anstream::stderr(), "{text}");
             }
             return exit.into();
         }
@@ -142,14 +143,16 @@ pub fn main() -> ExitCode {
     let as_json = arguments.command.prints_json();
     match run(arguments.command) {
         Ok(exit) => exit.into(),
-        // Whoever reads the output has seen enough.
-        Err(problem) if problem.text.contains("Broken pipe") => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough; nobody has heard the verdict.
+        Err(problem) if problem.is_broken_pipe => Exit::Failure.into(),
         Err(problem) => {
             if as_json {
                 // For programs: whatever else happens, there is a document.
                 let _ = output::json(&serde_json::json!({ "error": without_tokens(&problem.text) }));
             }
-            anstream::eprintln!("{}: {}", output::red("error"), without_tokens(&problem.text));
+            let text = without_tokens(&problem.text);
+            let lines = text.lines().map(output::plain).collect::<Vec<_>>().join("\n");
+            output::warn(format_args!("{}: {lines}", output::red("error")));
             problem.exit.into()
         }
     }
@@ -173,12 +176,16 @@ fn run(command: Command) -> Result<Exit, Problem> {
     }
 }
 
+/// What JSON Web Tokens begin with: `{"`, `{ "`, and `{` with a line break behind it, in base64url.
+const TOKENS_BEGIN: [&str; 4] = ["eyJ", "eyAi", "ewog", "ew0K"];
+
 /// A text in which nothing looks like a token: command lines end up in logs.
 fn without_tokens(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
-    // What JSON Web Tokens begin with: `{"` in base64url.
-    while let Some((before, token)) = rest.split_once("eyJ") {
+    while let Some((before, token)) =
+        TOKENS_BEGIN.iter().filter_map(|begin| rest.split_once(begin)).min_by_key(|(before, _)| before.len())
+    {
         let part_of_one = |character: char| character.is_ascii_alphanumeric() || "-_.~+/=".contains(character);
         rest = token.trim_start_matches(part_of_one);
         shown.push_str(before);

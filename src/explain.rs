@@ -94,7 +94,7 @@ pub struct Answer {
     pub rules: Vec<Arc<str>>,
     /// The status of the gate's own answer; none where the app answers.
     pub status: Option<u16>,
-    /// The fields of the gate's own answer, and those that the app's gets. Values that belong to a person are left out.
+    /// The fields of the gate's own answer, and those that the app's gets. Cookies stand without their values.
     pub headers: Vec<(String, String)>,
     /// Where the gate sends the browser, taken apart.
     pub location: Option<Location>,
@@ -130,7 +130,10 @@ pub fn explain(
 ) -> Explanation {
     let readings = gate.config().rules.readings(request.path);
     let rules = explain_rules(gate.config(), document, request, &readings);
-    let checks = explain_checks(gate, request, &readings, verdict, env.now);
+    let demanding = gate.config().rules.all().zip(&rules).filter(|(_, explained)| explained.applies);
+    let demanding =
+        demanding.map(|(rule, _)| (rule.demand.rules.join(", "), rule.demand.requirement.clone())).collect::<Vec<_>>();
+    let checks = explain_checks(gate, request, &demanding, &readings, verdict, env.now);
     let is_own_path = gate.config().callback.as_ref().is_some_and(|callback| route(callback, request).is_some());
     let decision = decide(gate, request, verdict, env);
     Explanation { is_own_path, path: explain_path(&readings), rules, checks, answer: explain_answer(&decision) }
@@ -269,18 +272,11 @@ fn placeholder(methods: Option<Vec<String>>, except: PathIndex<()>) -> Rule {
 fn explain_checks(
     gate: &mut Gate,
     request: &Request<'_>,
+    demanding: &[(String, Requirement)],
     readings: &Readings,
     verdict: Option<bool>,
     now: Timestamp,
 ) -> Vec<Check> {
-    let demanding: Vec<(String, Requirement)> = {
-        let demands = gate.config().rules.matching(request.authority, request.method, readings);
-        let names = demands.enforced.iter().chain(&demands.reported).flat_map(|demand| demand.rules.iter());
-        let names: Vec<Arc<str>> = names.cloned().collect();
-        let rules =
-            gate.config().rules.all().filter(|rule| rule.demand.rules.first().is_some_and(|name| names.contains(name)));
-        rules.map(|rule| (rule.demand.rules.join(", "), rule.demand.requirement.clone())).collect()
-    };
     if demanding.is_empty() {
         return Vec::new();
     }
@@ -303,7 +299,7 @@ fn explain_checks(
     checks.extend(explain_form(gate.config(), &found.token, inspected.as_ref().err(), verdict));
     let Ok(token) = inspected else { return checks };
     checks.extend(explain_times(&token, gate.config().token.leeway, now));
-    for (rule, requirement) in &demanding {
+    for (rule, requirement) in demanding {
         checks.extend(explain_requirement(rule, requirement, &token, now));
     }
     checks
@@ -471,8 +467,21 @@ fn explain_answer(decision: &Decision) -> Answer {
         status: own.map(|response| response.status),
         headers: headers.collect(),
         removed: decision.request.removed.iter().map(|name| shown(name)).collect(),
-        added: decision.request.added.iter().map(|(name, value)| (name.clone(), shown(value))).collect(),
+        added: decision.request.added.iter().map(|(name, value)| (name.clone(), field_shown(name, value))).collect(),
         location,
+    }
+}
+
+/// A field that the app gets. Cookies and credentials of the app's own are nobody else's business.
+fn field_shown(name: &str, value: &[u8]) -> String {
+    let value = shown(value);
+    match name {
+        "cookie" => {
+            let names = value.split(';').map(|cookie| cookie.split('=').next().unwrap_or_default().trim().to_owned());
+            format!("({})", names.collect::<Vec<_>>().join(", "))
+        }
+        "authorization" => format!("{} …", value.split(' ').next().unwrap_or_default()),
+        _ => value,
     }
 }
 

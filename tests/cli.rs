@@ -609,3 +609,85 @@ fn claims_do_not_reach_the_terminal_as_commands() {
     let (_, out, _) = run(&folder, &["explain", "stepgate.yaml", "--url", "/salary/\u{202e}x", "--claims", claims]);
     assert!(!out.contains(['\u{202e}', '\u{9b}']) && out.contains("\\u{202e}"), "{out}");
 }
+
+#[test]
+fn every_recipe_is_rendered_with_its_own_clusters() {
+    let folder = Folder::new("rendered");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("providers");
+    for recipe in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path().join("stepgate.yaml")) {
+        let config: Value = serde_saphyr::from_str(&std::fs::read_to_string(&recipe).unwrap()).unwrap();
+        for host in ["envoy", "istio", "envoy-gateway"] {
+            let (code, out, err) = run(&folder, &["render", recipe.to_str().unwrap(), "--for", host]);
+            if config["provider"]["issuer"].as_str().unwrap().starts_with("http:") && host != "envoy" {
+                assert!(code == 3 && err.contains("plain http"), "{err}");
+                continue;
+            }
+            assert_eq!(code, 0, "{}: {err}", recipe.display());
+            let file = folder.file("rendered.yaml", &out);
+            let (_, report, _) = run(&folder, &["check", "--json", file.to_str().unwrap()]);
+            let reports: Value = serde_json::from_str(&report).unwrap();
+            assert_eq!(reports[0]["errors"], serde_json::json!([]), "{report}");
+            // All that differs is the clusters: as many as there were, for the same hosts.
+            let rendered: Vec<Value> = serde_saphyr::from_multiple(&out).unwrap();
+            let mut gate = find(&rendered.into(), "rules").expect("a gate");
+            let clusters = gate["provider"]["cluster"].take();
+            let mut own = config.clone();
+            let own_clusters = own["provider"]["cluster"].take();
+            assert_eq!(gate, own, "{}", recipe.display());
+            let hosts = |clusters: &Value| clusters.as_object().map(|hosts| hosts.keys().cloned().collect::<Vec<_>>());
+            assert_eq!(hosts(&clusters), hosts(&own_clusters), "{}", recipe.display());
+        }
+    }
+}
+
+/// The first object that has this member.
+fn find(value: &Value, member: &str) -> Option<Value> {
+    match value {
+        Value::Object(members) if members.contains_key(member) && members.contains_key("provider") => {
+            Some(value.clone())
+        }
+        Value::Object(members) => members.values().find_map(|value| find(value, member)),
+        Value::Array(items) => items.iter().find_map(|item| find(item, member)),
+        _ => None,
+    }
+}
+
+#[test]
+fn texts_of_the_document_stay_as_they_are() {
+    let folder = Folder::new("texts");
+    let config = CONFIG
+        .replace("app.example.com/callback", "login.example.net/callback")
+        .replace("admin.example.com", "app.example.com");
+    folder.file("stepgate.yaml", &config);
+    for host in ["istio", "envoy-gateway"] {
+        let (code, out, err) = run(&folder, &["render", "stepgate.yaml", "--for", host]);
+        assert!(code == 0 && out.contains("app.example.com"), "the rule's own host: {out}{err}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_hears_no_pass() {
+    let folder = with_config("pipe");
+    let path = Path::new(env!("CARGO_BIN_EXE_stepgate"));
+    let command = format!("set -o pipefail; {} check --json {} | true", path.display(), "nowhere.yaml ".repeat(3_000));
+    let output = Command::new("bash").args(["-c", &command]).current_dir(&folder.0).output().unwrap();
+    assert_eq!(ended(&output).0, 1);
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_report_of_another() {
+    let folder = with_config("stale");
+    folder.file("report.xml", "of another run");
+    let (code, _, _) = run(&folder, &["test", "stepgate.yaml", "nowhere.yaml", "--junit", "report.xml"]);
+    assert!(code == 1 && !folder.0.join("report.xml").exists());
+    assert_eq!(run(&folder, &["test", "-", "cases.yaml"]).0, 1);
+}
+
+#[test]
+fn cookies_of_the_app_are_not_shown() {
+    let folder = Folder::new("cookies");
+    folder.file("stepgate.yaml", &(CONFIG.to_owned() + "forward: { strip_token: true }\n"));
+    let explain = ["explain", "stepgate.yaml", "--url", "/salary/me", "--claims", r#"{"amr": ["mfa"]}"#];
+    let (code, out, _) = run(&folder, &[&explain[..], &["--cookie", "session=of-the-app"]].concat());
+    assert!(code == 0 && out.contains("the app gets cookie: (session)") && !out.contains("of-the-app"), "{out}");
+}

@@ -123,6 +123,7 @@ fn print(report: &Report) -> Result<(), Problem> {
     for (findings, kind) in kinds {
         for Finding { path, position: Position { line, column }, message } in findings {
             let place = if path.is_empty() { "configuration" } else { path };
+            let (place, message) = (output::plain(place), output::plain(message));
             output::line(format_args!("{file}:{line}:{column}: {kind}: {place}: {message}"))?;
         }
     }

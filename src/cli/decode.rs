@@ -45,7 +45,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
     print("header", &header)?;
     print("claims", &claims)?;
     output::line(format_args!("{} {signature} bytes, {}", output::bold("signature"), output::yellow("not checked")))?;
-    remarks.iter().try_for_each(|remark| output::line(format_args!("{} {}", output::yellow("note:"), output::plain(remark))))?;
+    remarks
+        .iter()
+        .try_for_each(|remark| output::line(format_args!("{} {}", output::yellow("note:"), output::plain(remark))))?;
     Ok(Exit::Pass)
 }
 

@@ -52,15 +52,31 @@ pub const fn bold(text: &str) -> Styled<'_> {
 /// Prints a value as JSON, for other programs.
 pub fn json(value: &impl Serialize) -> Result<(), Problem> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Problem::failure(error.to_string()))?;
+    // These stand in strings alone, where an escape is the same.
+    let mut units = [0; 2];
+    let text: String = text
+        .chars()
+        .map(|character| match is_harmful(character) && character != '\n' {
+            true => character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+            false => character.to_string(),
+        })
+        .collect();
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
 
+fn is_harmful(character: char) -> bool {
+    let turns = matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    character.is_control() || turns
+}
+
+/// Prints a line beside the output. Where nobody can read it, nothing is lost.
+pub fn warn(text: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
 /// A text from outside, in which nothing moves a terminal's cursor, colours it or turns the direction of writing.
 pub fn plain(text: &str) -> String {
-    let is_harmful = |character: char| {
-        character.is_control() || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let shown = text.chars().map(|character| match is_harmful(character) {
         true => character.escape_unicode().to_string(),
         false => character.to_string(),

@@ -4,15 +4,16 @@ mod envoy;
 mod kubernetes;
 mod workerd;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use http::Uri;
 use serde_json::Value;
-use stepgate::Config;
 use stepgate::config::{Clusters, KeySource};
+use stepgate::time::Timestamp;
+use stepgate::{Config, Gate};
 
 use super::document::Document;
 use super::{Exit, Problem, output, stand_in};
@@ -106,6 +107,9 @@ struct Deployment {
     namespace: Option<String>,
 }
 
+/// What the app's cluster is called.
+const APP_CLUSTER: &str = "app";
+
 /// A file's name and content.
 type File = (String, Vec<u8>);
 
@@ -165,7 +169,7 @@ fn file(name: &str, content: String) -> File {
     (name.to_owned(), content.into_bytes())
 }
 
-/// Writes new files, all or none: what is there already may have been edited.
+/// Writes new files, none where one is there already: it may have been edited.
 fn write(folder: &Path, files: &[File]) -> Result<(), Problem> {
     let failed = |file: &Path| {
         let file = file.display().to_string();
@@ -182,7 +186,8 @@ fn write(folder: &Path, files: &[File]) -> Result<(), Problem> {
         let file = folder.join(name);
         let parent = file.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(failed(parent))?;
-        std::fs::write(&file, content).map_err(failed(&file))?;
+        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file);
+        created.and_then(|mut created| created.write_all(content)).map_err(failed(&file))?;
         output::line(file.display())?;
     }
     Ok(())
@@ -202,6 +207,14 @@ impl Deployment {
             Clusters::Every(_) | Clusters::None if reached.len() == 1 => by_host(&|_| "idp".to_owned()),
             Clusters::Every(_) | Clusters::None => by_host(&|reached| reached.host.clone()),
         };
+        let names: BTreeSet<&String> = clusters.values().collect();
+        if matches!(arguments.target, Target::Envoy)
+            && (names.len() < clusters.len() || names.contains(&APP_CLUSTER.to_owned()))
+        {
+            return Err(Problem::failure(format!(
+                "`provider.cluster` gives two hosts one name, or calls one `{APP_CLUSTER}`, which is the app's here"
+            )));
+        }
         let host = config.client.redirect_uri.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
         let variables = stand_in::variables(&document);
         Ok(Self {
@@ -216,28 +229,23 @@ impl Deployment {
         })
     }
 
-    /// The document, with the cluster that each host has here.
-    fn document(&self, cluster: &dyn Fn(&Reached) -> String) -> Value {
+    /// The document, with the cluster that each host has here. One name stands for every host, so it stands alone only where nobody
+    /// named clusters by host.
+    fn with_clusters(&self, cluster: &dyn Fn(&Reached) -> String) -> Value {
         let mut document = self.document.clone();
         let names: BTreeMap<String, String> =
             self.reached.iter().map(|reached| (reached.host.clone(), cluster(reached))).collect();
         if let Some(provider) = document.get_mut("provider").and_then(Value::as_object_mut) {
-            let mut distinct: Vec<&String> = names.values().collect();
-            distinct.dedup();
-            match distinct.as_slice() {
-                [] => {
-                    provider.remove("cluster");
-                }
-                [only] => {
-                    provider.insert("cluster".to_owned(), Value::String((*only).clone()));
-                }
-                _ => {
-                    provider.insert(
-                        "cluster".to_owned(),
-                        names.into_iter().map(|(host, name)| (host, Value::from(name))).collect(),
-                    );
-                }
-            }
+            let named_by_host = provider.get("cluster").is_some_and(Value::is_object);
+            let cluster = match names.len() {
+                0 => None,
+                1 if !named_by_host => names.into_values().next().map(Value::from),
+                _ => Some(names.into_iter().map(|(host, name)| (host, Value::from(name))).collect()),
+            };
+            match cluster {
+                Some(cluster) => provider.insert("cluster".to_owned(), cluster),
+                None => provider.remove("cluster"),
+            };
         }
         document
     }
@@ -246,22 +254,20 @@ impl Deployment {
 /// The hosts that a gate makes calls to, as far as the configuration tells: the provider's metadata may name others.
 fn reached(config: &Config) -> Vec<Reached> {
     let provider = &config.provider;
-    let inline = matches!(provider.keys, KeySource::Inline(_) | KeySource::SecretOnly);
-    let mut urls: Vec<&str> = Vec::new();
-    let logs_in = config.callback.is_some();
-    let asks = matches!(provider.keys, KeySource::Discovered)
-        || !inline && (provider.authorization_endpoint.is_none() || logs_in && provider.token_endpoint.is_none());
-    if asks {
-        urls.push(&provider.issuer);
-    }
+    // What a gate wants first is its metadata, its keys, or nothing.
+    let mut urls: Vec<String> =
+        Gate::new(config.clone()).due(Timestamp::default()).into_iter().map(|fetch| fetch.url).collect();
     if let KeySource::Url(url) = &provider.keys {
-        urls.push(url);
+        urls.push(url.clone());
     }
-    if logs_in {
-        urls.extend(provider.token_endpoint.as_deref());
+    if config.callback.is_some() {
+        urls.extend(provider.token_endpoint.clone());
+    }
+    if let Clusters::ByHost(names) = &provider.cluster {
+        urls.extend(names.keys().map(|host| format!("https://{host}/")));
     }
     let mut reached: Vec<Reached> = Vec::new();
-    for uri in urls.into_iter().filter_map(|url| url.parse::<Uri>().ok()) {
+    for uri in urls.iter().filter_map(|url| url.parse::<Uri>().ok()) {
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
@@ -303,7 +309,7 @@ fn find<'a>(value: &'a mut Value, wanted: &dyn Fn(&Value) -> bool) -> Option<&'a
     }
 }
 
-/// Replaces texts everywhere below a value, where they are all of a string or of a name.
+/// Replaces a text everywhere below a value, where it is all of a string.
 fn replace(value: &mut Value, from: &str, to: &str) {
     match value {
         Value::String(text) if text == from => to.clone_into(text),

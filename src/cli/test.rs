@@ -12,7 +12,7 @@ use super::{Exit, Problem, explain, output, read_input, stand_in};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The configuration, as in `check`, and behind it files of cases in YAML or JSON. The configuration is left out where every
-    /// file of cases has a `config` of its own
+    /// file of cases has a `config` of its own. Neither is read from standard input
     #[arg(required = true, value_names = ["CONFIG", "CASES"])]
     files: Vec<PathBuf>,
     /// Write a report for CI servers in the format of JUnit
@@ -33,6 +33,10 @@ struct Report<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
+    if let Some(file) = arguments.junit.as_ref().filter(|file| file.exists()) {
+        // A report of another run would be taken for this one's.
+        std::fs::remove_file(file).map_err(|error| Problem::failure(format!("{}: {error}", file.display())))?;
+    }
     let (config, files) = configuration(&arguments.files)?;
     let now = explain::current_time()?.as_secs();
     let mut outcomes = Vec::new();
@@ -61,12 +65,13 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
         output::json(&Report { passed, failed, skipped, cases: &outcomes })?;
     } else {
         for outcome in outcomes.iter().filter(|outcome| !outcome.is_as_expected()) {
-            output::line(format_args!("{} {outcome}", output::red("FAIL")))?;
+            let lines = outcome.to_string().lines().map(output::plain).collect::<Vec<_>>().join("\n");
+            output::line(format_args!("{} {lines}", output::red("FAIL")))?;
         }
-        let verdict = if failed == 0 { output::green("pass") } else { output::red("fail") };
+        let verdict = if failed == 0 && passed > 0 { output::green("pass") } else { output::red("fail") };
         output::line(format_args!("{verdict}: {passed} passed, {failed} failed, {skipped} skipped"))?;
     }
-    Ok(if failed == 0 { Exit::Pass } else { Exit::Failure })
+    Ok(if failed == 0 && passed > 0 { Exit::Pass } else { Exit::Failure })
 }
 
 /// Files of cases, each with its document.
@@ -75,6 +80,9 @@ type Files<'a> = Vec<(&'a Path, Value)>;
 /// The configuration, where one is given, and the files of cases.
 fn configuration(files: &[PathBuf]) -> Result<(Option<Value>, Files<'_>), Problem> {
     let Some((first, others)) = files.split_first() else { return Ok((None, Vec::new())) };
+    if files.iter().any(|file| file == Path::new("-")) {
+        return Err(Problem::failure("`test` reads no standard input: name the files"));
+    }
     if parsed(first).is_ok_and(|document| document.get("cases").is_some()) {
         return Ok((None, all(files)?));
     }

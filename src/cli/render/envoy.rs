@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Deployment, Problem, Reached, find, parse, set, yaml};
+use super::{APP_CLUSTER, App, Deployment, Problem, Reached, find, parse, set, yaml};
 
 const EXAMPLE: &str = include_str!("../../../envoy/envoy.yaml");
 
@@ -13,7 +13,8 @@ overload_manager. The variables that the gate needs must be in Envoy's environme
 pub fn render(deployment: Deployment) -> Result<String, Problem> {
     let mut documents = parse(EXAMPLE)?;
     let envoy = documents.first_mut().ok_or_else(|| Problem::failure("the example is empty"))?;
-    let document = deployment.document(&|reached| deployment.clusters.get(&reached.host).cloned().unwrap_or_default());
+    let document =
+        deployment.with_clusters(&|reached| deployment.clusters.get(&reached.host).cloned().unwrap_or_default());
     let gate = find(envoy, &|value| value.get("vm_config").is_some())
         .ok_or_else(|| Problem::failure("the example has no gate"))?;
     set(gate, "/configuration/value", document)?;
@@ -27,7 +28,7 @@ pub fn render(deployment: Deployment) -> Result<String, Problem> {
         set(gate, "/vm_config/code/local/filename", module.clone())?;
     }
     let app = deployment.app.clone().unwrap_or_else(|| App { host: "127.0.0.1".to_owned(), port: 8081 });
-    let mut clusters = vec![cluster("app", &app.host, app.port, false)];
+    let mut clusters = vec![cluster(APP_CLUSTER, &app.host, app.port, false)];
     clusters.extend(deployment.reached.iter().map(|Reached { host, port, secure }| {
         let name = deployment.clusters.get(host).map_or(host.as_str(), String::as_str);
         cluster(name, host, *port, *secure)

@@ -24,9 +24,12 @@ pub fn istio(deployment: Deployment) -> Result<String, Problem> {
     deployment.needs_tls("Istio")?;
     let mut documents = Vec::new();
     for mut example in parse(ISTIO)? {
+        // Before the document comes in, whose texts are its own.
+        replace(&mut example, APP_HOST, &deployment.host);
         match kind(&example) {
             "WasmPlugin" => {
-                let document = deployment.document(&|Reached { host, port, .. }| format!("outbound|{port}||{host}"));
+                let document =
+                    deployment.with_clusters(&|Reached { host, port, .. }| format!("outbound|{port}||{host}"));
                 set(&mut example, "/spec/pluginConfig", document)?;
                 let variables = deployment.variables.iter();
                 let env: Vec<Value> = variables.map(|name| json!({ "name": name, "valueFrom": "HOST" })).collect();
@@ -61,6 +64,7 @@ pub fn envoy_gateway(deployment: Deployment) -> Result<String, Problem> {
     let namespace = deployment.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let mut documents = Vec::new();
     for mut example in parse(ENVOY_GATEWAY)? {
+        replace(&mut example, APP_HOST, &deployment.host);
         let is_provider = example.pointer("/metadata/name").and_then(Value::as_str) == Some(PROVIDER_NAME);
         match kind(&example) {
             _ if is_provider => {
@@ -72,7 +76,7 @@ pub fn envoy_gateway(deployment: Deployment) -> Result<String, Problem> {
             }
             "EnvoyExtensionPolicy" => {
                 let names = deployment.names();
-                let document = deployment.document(&|reached| {
+                let document = deployment.with_clusters(&|reached| {
                     let name = names.iter().find(|(host, _)| *host == reached.host).map(|(_, name)| name.as_str());
                     format!("httproute/{namespace}/{}/rule/0", name.unwrap_or(PROVIDER_NAME))
                 });
@@ -168,10 +172,9 @@ impl Deployment {
         Ok(())
     }
 
-    /// Puts resources into the namespace, and tells them the app's host.
+    /// Puts resources into the namespace.
     fn place(&self, documents: &mut [Value], example_namespace: &str) {
         for document in documents {
-            replace(document, APP_HOST, &self.host);
             if let Some(namespace) = &self.namespace
                 && let Some(place) = document.pointer_mut("/metadata/namespace")
                 && place.as_str() == Some(example_namespace)
