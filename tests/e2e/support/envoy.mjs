@@ -120,6 +120,8 @@ class Envoy {
   #child;
   #directory;
   #admin;
+  /** The names of the listeners that it starts with. */
+  #listeners;
   #ports = new Map();
   #opening = new Map();
   #accessLog = new Map();
@@ -138,10 +140,11 @@ class Envoy {
     const args = replaceable ? ["--drain-time-s", String(drainSeconds), "--drain-strategy", "immediate"] : [];
     return Envoy.spawn({
       directory, bootstrap: bootstrap({ listeners, clusters, extraHcm, replaceable }), version, concurrency, logLevel, args,
+      names: listeners.map(({ name }) => name),
     });
   }
 
-  static async spawn({ directory, bootstrap, version, concurrency = 2, logLevel = "info", args = [], env = {} }) {
+  static async spawn({ directory, bootstrap, names, version, concurrency = 2, logLevel = "info", args = [], env = {} }) {
     const binary = envoyBinary(version);
     const file = path.join(directory, "bootstrap.json");
     await writeFile(file, JSON.stringify(bootstrap, null, 2));
@@ -155,12 +158,13 @@ class Envoy {
       ...args,
       "--use-dynamic-base-id",
     ], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-    return new Envoy(child, directory, concurrency);
+    return new Envoy(child, directory, concurrency, names ?? bootstrap.static_resources?.listeners?.map(({ name }) => name) ?? []);
   }
 
-  constructor(child, directory, concurrency) {
+  constructor(child, directory, concurrency, listeners) {
     this.#child = child;
     this.#directory = directory;
+    this.#listeners = listeners;
     this.concurrency = concurrency;
     endWithThisProcess(child, directory);
     this.exited = new Promise((resolve, reject) => {
@@ -180,13 +184,18 @@ class Envoy {
     ended.catch(() => {});
     const live = eventually(READY_WITHIN, "Envoy is ready", async () => {
       this.#admin ??= await this.#adminPort();
-      return (await this.admin("/ready")).startsWith("LIVE");
+      return (await this.admin("/ready")).startsWith("LIVE") && this.#knowsPorts();
     });
     await Promise.race([live, ended]);
+  }
+
+  /** Whether every listener has its port: under load, Envoy is live a moment before the last one has. */
+  async #knowsPorts() {
     const { listener_statuses: listeners } = JSON.parse(await this.admin("/listeners?format=json"));
     for (const { name, local_address: address } of listeners) {
       this.#ports.set(name, address.socket_address.port_value);
     }
+    return this.#listeners.every((name) => this.#ports.get(name) > 0);
   }
 
   /** Replaces the listeners, which keep their ports; requests under way stay with the old ones. */
