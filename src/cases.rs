@@ -45,7 +45,7 @@ pub use expand::{Case, CaseRequest};
 pub use file::CaseFile;
 pub use junit::junit;
 pub use provider::without_environment;
-pub use run::{Decided, Outcome, run};
+pub use run::{Decided, Outcome, learn_beforehand, run};
 pub use token::mint;
 
 #[cfg(test)]

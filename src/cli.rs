@@ -150,9 +150,8 @@ pub fn main() -> ExitCode {
                 // For programs: whatever else happens, there is a document.
                 let _ = output::json(&serde_json::json!({ "error": without_tokens(&problem.text) }));
             }
-            let text = without_tokens(&problem.text);
-            let lines = text.lines().map(output::plain).collect::<Vec<_>>().join("\n");
-            output::warn(format_args!("{}: {lines}", output::red("error")));
+            let text = output::plain_lines(&without_tokens(&problem.text));
+            output::warn(format_args!("{}: {text}", output::red("error")));
             problem.exit.into()
         }
     }
@@ -202,7 +201,7 @@ fn print(text: &str) -> Result<Exit, Problem> {
 /// The content of a file, or of standard input for `-`.
 fn read_input(file: &Path) -> Result<String, Problem> {
     let mut bytes = Vec::new();
-    let name = if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() };
+    let name = document::shown(file);
     let read = |reader: &mut dyn io::Read, bytes: &mut Vec<u8>| reader.take(MAX_INPUT_BYTES + 1).read_to_end(bytes);
     let outcome = if file == Path::new("-") {
         read(&mut io::stdin(), &mut bytes)

@@ -166,26 +166,27 @@ fn explain_path(readings: &Readings) -> PathExplained {
     }
 }
 
-/// The patterns of a rule in the document, which is a valid one.
-struct Written<'a> {
-    hosts: Vec<&'a str>,
-    paths: Vec<&'a str>,
-    except: Vec<&'a str>,
-    methods: Option<Vec<String>>,
+/// Where a rule applies, as a valid document writes it.
+pub struct WrittenRule<'a> {
+    /// `hosts`; none for every one.
+    pub hosts: Vec<&'a str>,
+    /// `paths`.
+    pub paths: Vec<&'a str>,
+    /// `except`.
+    pub except: Vec<&'a str>,
+    /// `methods`, upper case; none for every one.
+    pub methods: Vec<String>,
 }
 
-impl<'a> Written<'a> {
-    fn of(rule: &'a Value) -> Self {
+impl<'a> WrittenRule<'a> {
+    /// Reads a rule of the document.
+    #[must_use]
+    pub fn of(rule: &'a Value) -> Self {
         let list = |name: &str| -> Vec<&'a str> {
             rule.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
         };
-        let methods = list("methods").iter().map(|method| method.to_ascii_uppercase()).collect::<Vec<_>>();
-        Self {
-            hosts: list("hosts"),
-            paths: list("paths"),
-            except: list("except"),
-            methods: Some(methods).filter(|methods| !methods.is_empty()),
-        }
+        let methods = list("methods").iter().map(|method| method.to_ascii_uppercase()).collect();
+        Self { hosts: list("hosts"), paths: list("paths"), except: list("except"), methods }
     }
 }
 
@@ -195,7 +196,7 @@ fn explain_rules(config: &Config, document: &Value, request: &Request<'_>, readi
     rules
         .map(|((index, written), rule)| {
             let (applies, because) =
-                applies(&Written::of(written), request, readings, config.rules.is_case_insensitive());
+                applies(&WrittenRule::of(written), request, readings, config.rules.is_case_insensitive());
             RuleExplained {
                 place: format!("rules[{index}]"),
                 name: rule.demand.rules.join(", "),
@@ -209,7 +210,7 @@ fn explain_rules(config: &Config, document: &Value, request: &Request<'_>, readi
 
 /// Whether a rule applies, and why. Asks the index of rules itself, with one condition after the other.
 fn applies(
-    written: &Written<'_>,
+    written: &WrittenRule<'_>,
     request: &Request<'_>,
     readings: &Readings,
     case_insensitive: bool,
@@ -219,26 +220,25 @@ fn applies(
         patterns.iter().filter_map(|pattern| PathPattern::parse(pattern).ok()).collect()
     };
     let paths = parse(&written.paths);
-    let matches = |hosts: &[HostPattern], methods: Option<&Vec<String>>, except: &[&str], readings: &Readings| {
+    let matches = |hosts: &[HostPattern], methods: &[String], except: &[&str]| {
         let mut index = PathIndex::new(case_insensitive);
         parse(except).iter().for_each(|pattern| index.insert(pattern, ()));
         let mut rules = Rules::new(case_insensitive);
-        rules.insert(placeholder(methods.cloned(), index), hosts, &paths);
+        rules.insert(placeholder(methods, index), hosts, &paths);
         rules.matching(request.authority, request.method, readings).enforced.is_some()
     };
     let listed = |items: &[&str]| items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ");
-    let methods = written.methods.as_ref();
-    if !matches(&[], None, &[], readings) {
+    let methods: Vec<&str> = written.methods.iter().map(String::as_str).collect();
+    if !matches(&[], &[], &[]) {
         return (false, format!("no reading of the path matches {}", listed(&written.paths)));
     }
-    if !matches(&hosts, None, &[], readings) {
+    if !matches(&hosts, &[], &[]) {
         return (false, format!("the host `{}` is none of {}", shown(request.authority), listed(&written.hosts)));
     }
-    if !matches(&[], methods, &[], readings) {
-        let methods: Vec<&str> = methods.into_iter().flatten().map(String::as_str).collect();
+    if !matches(&[], &written.methods, &[]) {
         return (false, format!("the method `{}` is none of {}", shown(request.method), listed(&methods)));
     }
-    if !matches(&[], None, &written.except, readings) {
+    if !matches(&[], &[], &written.except) {
         return (false, format!("every reading is left out by {}", listed(&written.except)));
     }
     if readings.is_unbounded() {
@@ -258,13 +258,14 @@ fn applies(
 }
 
 /// A rule of which only the conditions matter.
-fn placeholder(methods: Option<Vec<String>>, except: PathIndex<()>) -> Rule {
+fn placeholder(methods: &[String], except: PathIndex<()>) -> Rule {
     let demand = Demand {
         rules: Vec::new().into(),
         requirement: Requirement::default(),
         step_up: StepUp::default(),
         answer: AnswerMode::Auto,
     };
+    let methods = Some(methods.to_vec()).filter(|methods| !methods.is_empty());
     Rule { methods, except, demand: Arc::new(demand), names_acr_values: false, report_only: false }
 }
 

@@ -12,7 +12,7 @@ use crate::answer::Decision;
 use crate::env::Env;
 use crate::gate::{self, Gate, Step};
 use crate::http::{Fields, Request};
-use crate::provider::{Fetch, FetchFailure, Reply};
+use crate::provider::{Endpoint, Fault, Fetch, FetchFailure, Reply};
 use crate::time::Timestamp;
 
 /// What came of a case. It never shows a token or a secret.
@@ -116,17 +116,8 @@ fn decide(case: &Case) -> Result<(Decision, Vec<Post>), Difference> {
     let now = Timestamp::from_secs(case.now);
     let mut gate = Gate::new(case.gate.clone());
     let mut replies = case.replies.clone();
-    // As in a running host, the background has fetched before the request comes.
-    let mut earlier = Timestamp::from_millis(now.as_millis().saturating_sub(60_000));
-    for _ in 0..4 {
-        for fetch in gate.due(earlier) {
-            earlier = Timestamp::from_millis(earlier.as_millis().saturating_add(1));
-            if let Some(reply) = next_reply(&mut replies, &fetch, earlier) {
-                // What it cannot use is what some cases are about: the request shows what comes of it.
-                let _ = gate.learn(fetch.endpoint, &reply, earlier);
-            }
-        }
-    }
+    // What it cannot use is what some cases are about: the request shows what comes of it.
+    let _ = learn_beforehand(&mut gate, now, &mut |fetch, at| next_reply(&mut replies, fetch, at));
     let known = case.request.headers.as_ref().map(|headers| -> Vec<(&str, Vec<u8>)> {
         headers.iter().map(|(name, value)| (name.as_str(), latin1(value))).collect()
     });
@@ -167,6 +158,26 @@ fn decide(case: &Case) -> Result<(Decision, Vec<Post>), Difference> {
         expected: "one after eight steps at most".to_owned(),
         found: "none".to_owned(),
     })
+}
+
+/// Has a gate fetch in the background what it wants, as in a running host before a request comes at `now`. Gives what was of no use.
+pub fn learn_beforehand(
+    gate: &mut Gate,
+    now: Timestamp,
+    reply: &mut dyn FnMut(&Fetch, Timestamp) -> Option<Reply>,
+) -> Vec<(Endpoint, Fault)> {
+    let mut at = Timestamp::from_millis(now.as_millis().saturating_sub(60_000));
+    let mut faults = Vec::new();
+    // Metadata, then keys, and each again where it failed.
+    for _ in 0..4 {
+        for fetch in gate.due(at) {
+            at = Timestamp::from_millis(at.as_millis().saturating_add(1));
+            if let Some(reply) = reply(&fetch, at) {
+                faults.extend(gate.learn(fetch.endpoint, &reply, at).err().map(|fault| (fetch.endpoint, fault)));
+            }
+        }
+    }
+    faults
 }
 
 /// The fields of a request whose host cannot tell them.

@@ -58,8 +58,8 @@ impl Document {
             return Err(Problem::configuration(format!("{name}: not valid JSON: {error}")));
         }
         let parsed: Vec<Spanned<Node>> = serde_saphyr::from_multiple(&text).map_err(|error| {
-            let place = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-            Problem::configuration(format!("{name}{place}: not valid YAML: {}", yaml_problem(&error)))
+            let (place, problem) = yaml_problem(file, &error);
+            Problem::configuration(format!("{place}: not valid YAML: {problem}"))
         })?;
         let mut found = Vec::new();
         for document in &parsed {
@@ -105,8 +105,13 @@ pub fn shown(file: &Path) -> String {
     if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() }
 }
 
-/// What is wrong with a YAML text, without the place, which stands before it.
-pub fn yaml_problem(error: &serde_saphyr::Error) -> String {
+/// Where in a file there is something wrong with its YAML, and what.
+pub fn yaml_problem(file: &Path, error: &serde_saphyr::Error) -> (String, String) {
+    let place = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+    (format!("{}{place}", shown(file)), problem_of_yaml(error))
+}
+
+fn problem_of_yaml(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     if let Some(key) = text.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next()) {

@@ -84,6 +84,11 @@ pub fn plain(text: &str) -> String {
     shown.collect()
 }
 
+/// [`plain`], line by line.
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// Prints a line, with styles where they can be shown.
 pub fn line(text: impl fmt::Display) -> Result<(), Problem> {
     writeln!(anstream::stdout(), "{text}")?;

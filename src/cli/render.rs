@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use http::Uri;
 use serde_json::Value;
-use stepgate::config::{Clusters, KeySource};
-use stepgate::time::Timestamp;
-use stepgate::{Config, Gate};
+use stepgate::Config;
+use stepgate::config::Clusters;
 
 use super::document::Document;
 use super::{Exit, Problem, output, stand_in};
@@ -251,19 +250,10 @@ impl Deployment {
     }
 }
 
-/// The hosts that a gate makes calls to, as far as the configuration tells: the provider's metadata may name others.
+/// The hosts that a gate makes calls to, and those that it has a cluster for.
 fn reached(config: &Config) -> Vec<Reached> {
-    let provider = &config.provider;
-    // What a gate wants first is its metadata, its keys, or nothing.
-    let mut urls: Vec<String> =
-        Gate::new(config.clone()).due(Timestamp::default()).into_iter().map(|fetch| fetch.url).collect();
-    if let KeySource::Url(url) = &provider.keys {
-        urls.push(url.clone());
-    }
-    if config.callback.is_some() {
-        urls.extend(provider.token_endpoint.clone());
-    }
-    if let Clusters::ByHost(names) = &provider.cluster {
+    let mut urls = stand_in::fetched_urls(config);
+    if let Clusters::ByHost(names) = &config.provider.cluster {
         urls.extend(names.keys().map(|host| format!("https://{host}/")));
     }
     let mut reached: Vec<Reached> = Vec::new();

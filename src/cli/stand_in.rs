@@ -3,18 +3,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
-use stepgate::cases::without_environment;
+use stepgate::cases::{learn_beforehand, without_environment};
 use stepgate::config::{ConfigErrors, KeySource};
 use stepgate::jose::Algorithm;
-use stepgate::provider::{Endpoint, FetchFailure, Reply};
+use stepgate::provider::{Endpoint, Fetch, Reply};
 use stepgate::time::Timestamp;
 use stepgate::{Config, Gate};
 
 use super::Problem;
 use super::document::Document;
-
-/// How often a gate is asked what it wants to fetch: metadata, then keys.
-const ROUNDS: usize = 4;
 
 /// 32 bytes in base64, long enough for any secret.
 const STAND_IN_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -102,28 +99,35 @@ impl Provider {
     /// # Errors
     /// Why one of the documents is of no use.
     pub fn teach(&self, gate: &mut Gate, now: Timestamp) -> Result<(), Problem> {
-        let mut at = now;
-        for _ in 0..ROUNDS {
-            for fetch in gate.due(at) {
-                at = Timestamp::from_millis(at.as_millis() + 1);
-                let reply = match fetch.endpoint {
-                    Endpoint::Metadata => Reply::from_http(&fetch, at, 200, self.metadata.to_string().into_bytes()),
-                    Endpoint::Keys => match &self.keys {
-                        Some(keys) => Reply::from_http(&fetch, at, 200, keys.clone().into_bytes()),
-                        None => continue,
-                    },
-                    Endpoint::Token | Endpoint::PushedAuthorization => {
-                        Reply::failed(&fetch, at, FetchFailure::Unreachable)
-                    }
-                };
-                let learned = gate.learn(fetch.endpoint, &reply, at);
-                learned.map_err(|fault| {
-                    Problem::failure(format!("the provider's {} are of no use: {fault}", fetch.endpoint.name()))
-                })?;
+        let mut reply = |fetch: &Fetch, at: Timestamp| {
+            let document = match fetch.endpoint {
+                Endpoint::Metadata => self.metadata.to_string(),
+                Endpoint::Keys => self.keys.clone()?,
+                Endpoint::Token | Endpoint::PushedAuthorization => return None,
+            };
+            Some(Reply::from_http(fetch, at, 200, document.into_bytes()))
+        };
+        match learn_beforehand(gate, now, &mut reply).first() {
+            Some((endpoint, fault)) => {
+                Err(Problem::failure(format!("the provider's {} are of no use: {fault}", endpoint.name())))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// The URLs that a gate makes calls to, as far as the configuration tells: the provider's metadata may name others.
+pub fn fetched_urls(config: &Config) -> Vec<String> {
+    // What a gate wants first is its metadata, its keys, or nothing.
+    let mut urls: Vec<String> =
+        Gate::new(config.clone()).due(Timestamp::default()).into_iter().map(|fetch| fetch.url).collect();
+    if let KeySource::Url(url) = &config.provider.keys {
+        urls.push(url.clone());
+    }
+    if config.callback.is_some() {
+        urls.extend(config.provider.token_endpoint.clone());
+    }
+    urls
 }
 
 /// Takes the configured keys out, so that others can be told. A configuration that knows only a secret has none.

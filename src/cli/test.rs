@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use stepgate::cases::{self, CaseErrors, CaseFile, Outcome};
 
-use super::document::{Document, shown, yaml_problem};
+use super::document::{Document, yaml_problem};
 use super::{Exit, Problem, explain, output, read_input, stand_in};
 
 #[derive(clap::Args)]
@@ -65,8 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Problem> {
         output::json(&Report { passed, failed, skipped, cases: &outcomes })?;
     } else {
         for outcome in outcomes.iter().filter(|outcome| !outcome.is_as_expected()) {
-            let lines = outcome.to_string().lines().map(output::plain).collect::<Vec<_>>().join("\n");
-            output::line(format_args!("{} {lines}", output::red("FAIL")))?;
+            let outcome = output::plain_lines(&outcome.to_string());
+            output::line(format_args!("{} {outcome}", output::red("FAIL")))?;
         }
         let verdict = if failed == 0 && passed > 0 { output::green("pass") } else { output::red("fail") };
         output::line(format_args!("{verdict}: {passed} passed, {failed} failed, {skipped} skipped"))?;
@@ -100,7 +100,7 @@ fn all(files: &[PathBuf]) -> Result<Files<'_>, Problem> {
 
 fn parsed(file: &Path) -> Result<Value, Problem> {
     serde_saphyr::from_str(&read_input(file)?).map_err(|error| {
-        let place = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-        Problem::failure(format!("{}{place}: {}", shown(file), yaml_problem(&error)))
+        let (place, problem) = yaml_problem(file, &error);
+        Problem::failure(format!("{place}: {problem}"))
     })
 }

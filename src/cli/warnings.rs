@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stepgate::Config;
 use stepgate::config::{ClientAuthentication, Clusters, KeySource};
+use stepgate::explain::WrittenRule;
 use stepgate::jose::Algorithm;
 use stepgate::path::PathPattern;
 use stepgate::time::DisplayDuration;
@@ -65,9 +66,7 @@ pub fn around(document: &Document, config: &Config) -> Vec<Warning> {
             warnings.push((place, message));
         }
     }
-    let fetches =
-        !matches!(config.provider.keys, KeySource::Inline(_) | KeySource::SecretOnly) || config.callback.is_some();
-    if fetches && config.provider.cluster == Clusters::None {
+    if !stand_in::fetched_urls(config).is_empty() && config.provider.cluster == Clusters::None {
         warnings.push(("provider".to_owned(), "has no `cluster`, without which Envoy fetches nothing".to_owned()));
     }
     warnings
@@ -138,28 +137,28 @@ struct Written<'a> {
 
 impl<'a> Written<'a> {
     fn of(rule: &'a Value) -> Self {
-        let list = |name: &str| -> Vec<&'a str> {
-            rule.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
-        };
-        let patterns = |name: &str| list(name).iter().filter_map(|text| PathPattern::parse(text).ok()).collect();
-        let methods = list("methods").iter().map(|method| method.to_ascii_uppercase()).collect();
+        let WrittenRule { hosts, methods, paths, except } = WrittenRule::of(rule);
+        let patterns = |texts: &[&str]| texts.iter().filter_map(|text| PathPattern::parse(text).ok()).collect();
         let asks = ["require", "step_up", "answer", "mode"].map(|name| rule.get(name).cloned().unwrap_or_default());
         let asks = Value::from(asks.to_vec()).to_string();
-        Self { rule, hosts: list("hosts"), methods, paths: patterns("paths"), except: patterns("except"), asks }
+        Self { rule, hosts, methods, paths: patterns(&paths), except: patterns(&except), asks }
     }
 
     /// Whether it applies wherever the other does.
     fn covers(&self, other: &Self) -> bool {
-        let all_of = |mine: &[&str], theirs: &[&str]| {
-            mine.is_empty() || !theirs.is_empty() && theirs.iter().all(|item| mine.contains(item))
-        };
-        let methods_cover = self.methods.is_empty()
-            || !other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method));
         let paths_cover = other.paths.iter().all(|theirs| self.paths.iter().any(|mine| mine.covers(theirs)));
         let leaves_nothing_more_out =
             self.except.iter().all(|mine| other.except.iter().any(|theirs| theirs.covers(mine)));
-        all_of(&self.hosts, &other.hosts) && methods_cover && paths_cover && leaves_nothing_more_out
+        includes(&self.hosts, &other.hosts)
+            && includes(&self.methods, &other.methods)
+            && paths_cover
+            && leaves_nothing_more_out
     }
+}
+
+/// Whether a list has all of another. An empty one stands for everything.
+fn includes<T: PartialEq>(mine: &[T], theirs: &[T]) -> bool {
+    mine.is_empty() || !theirs.is_empty() && theirs.iter().all(|item| mine.contains(item))
 }
 
 fn rules(document: &Value, config: &Config, warnings: &mut Vec<Warning>) {
